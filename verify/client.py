@@ -1,0 +1,162 @@
+"""Talking to a runner: the resident one at a socket, or one of this run's own.
+
+The client sends a learner's files as bytes, never a path, and imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from verify.channel import Channel, ChannelError
+from verify.describe import code_hash
+from verify.plain import Plain
+
+PROTOCOL: Final = 1
+_EVENT_SECONDS: Final = 180.0  # the longest silence: imports on a slow disk, then one job's limit
+_HELLO_SECONDS: Final = 5.0
+
+Event = dict[str, Any]
+__all__ = ["NoRunner", "Refused", "RunnerLost", "code_hash", "connect", "hello", "selftest", "standalone", "verify"]
+
+
+class NoRunner(Exception):  # noqa: N818 - a state
+    """Nobody answers at the socket."""
+
+
+class RunnerLost(Exception):  # noqa: N818 - a state
+    """The runner ended before the verification did."""
+
+
+class Refused(Exception):  # noqa: N818 - an answer
+    """The runner does not serve this request; the message says why."""
+
+
+@contextlib.contextmanager
+def connect(path: Path) -> Iterator[Channel]:
+    """Yield a channel to the resident runner at ``path``; raise `NoRunner` if there is none."""
+    try:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise NoRunner(str(error)) from error
+    try:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(_HELLO_SECONDS)
+        try:  # through the folder's descriptor: a socket's path may have 107 bytes at most
+            connection.connect(f"/proc/self/fd/{folder}/{path.name}")
+        except OSError as error:
+            connection.close()
+            raise NoRunner(str(error)) from error
+        with connection:
+            yield Channel(connection)
+    finally:
+        os.close(folder)
+
+
+@contextlib.contextmanager
+def standalone(python: Path, labs: Path, results: Path) -> Iterator[Channel]:
+    """Yield a channel to a runner started for this run alone, which ends with it."""
+    ours, theirs = socket.socketpair()
+    command = [str(python), "-I", "-m", "verify.supervisor", "--client", str(theirs.fileno())]
+    command += ["--labs", str(labs), "--results", str(results), "--runtime", "standalone"]
+    with ours, theirs:
+        runner = subprocess.Popen(  # noqa: S603 - the lab's own interpreter and our module
+            command,
+            pass_fds=(theirs.fileno(),),
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL if not os.environ.get("VERIFY_LOG") else None,
+            start_new_session=True,  # Ctrl-C is the client's to handle
+        )
+        theirs.close()
+        try:
+            yield Channel(ours)
+        finally:
+            ours.close()
+            runner.terminate()
+            try:
+                runner.wait(10)
+            except subprocess.TimeoutExpired:
+                runner.kill()
+                runner.wait()
+
+
+def verify(
+    channel: Channel,
+    skills: list[dict[str, Plain]],
+    seed: int | None,
+    on_event: Callable[[Event], None],
+) -> None:
+    """Have ``skills`` judged; ``on_event`` is given each event of the runner as it arrives.
+
+    Args:
+        channel: To a runner.
+        skills: Each with ``skill`` and either ``exercise`` (bytes) or ``trouble`` (why none).
+        seed: Repeat this run's inputs; None for fresh ones.
+        on_event: Called with ``environment``, ``job``, ``started``, ``result``, ``skill`` events.
+
+    Raises:
+        RunnerLost: it ended before the verification did.
+        Refused: it does not serve this request.
+    """
+    request: dict[str, Plain] = {"op": "verify", "skills": list(skills), "seed": seed}
+    for event in _exchange(channel, request, _EVENT_SECONDS):
+        on_event(event)
+
+
+def hello(path: Path) -> Event:
+    """Return what the resident runner at ``path`` says of itself; raise `NoRunner` if none does."""
+    with connect(path) as channel:
+        try:
+            return next(_exchange(channel, {"op": "hello"}, _HELLO_SECONDS))
+        except (RunnerLost, StopIteration, Refused) as error:
+            raise NoRunner(str(error)) from error
+
+
+def selftest(path: Path) -> tuple[bool, str]:
+    """Have the runner judge a lab's own solution; return whether it passed, and a sentence."""
+    with connect(path) as channel:
+        for event in _exchange(channel, {"op": "selftest"}, _EVENT_SECONDS):
+            if event["event"] == "skill":
+                return _told(event["skill"])
+    return False, "the runner gave no verdict"
+
+
+def _told(skill: Event) -> tuple[bool, str]:
+    wrong = [check for check in skill["checks"] if check["status"] in ("failed", "error")]
+    if skill["ready"]:
+        seconds = sum(check["seconds"] for check in skill["checks"])
+        return True, f"the solution of `{skill['skill']}` passed in {seconds:.2f} s"
+    reason = f"{wrong[0]['name']}: {wrong[0]['message']}" if wrong else "a check was not run"
+    return False, f"the solution of `{skill['skill']}` did not pass: {reason}"
+
+
+def _exchange(channel: Channel, request: dict[str, Plain], seconds: float) -> Iterator[Event]:
+    """Send a request and yield the events up to the last."""
+    try:
+        channel.send({**request, "protocol": PROTOCOL})
+        while True:
+            event = channel.receive(seconds)
+            if not isinstance(event, dict):
+                raise RunnerLost("the runner sent something that is no event")
+            if event["event"] == "refused":
+                raise Refused(str(event["message"]))
+            if event["event"] == "done":
+                return
+            yield event
+    except ChannelError as error:
+        raise RunnerLost(str(error)) from error
+
+
+def interpreter(lab_python: Path) -> Path | None:
+    """Return a Python that can judge: the lab's, or this one where it has torch; else None."""
+    if lab_python.exists():
+        return lab_python
+    import importlib.util  # noqa: PLC0415 - rarely needed
+
+    return Path(sys.executable) if importlib.util.find_spec("torch") else None

@@ -1,0 +1,69 @@
+"""What the runner tells of itself and its machine, without importing what it tells of."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+from typing import Literal
+
+from verify import sealing
+from verify.results import Environment
+
+_TOLD = ("torch", "transformers", "datasets", "peft", "accelerate", "bitsandbytes")
+
+
+def environment(runtime: str) -> Environment:
+    """Return what a run's record says of where it was judged."""
+    uid, reason = sealing.learner_user()
+    notes = ["There is no file system wall or system call filter around the learner's process yet."]
+    if uid is None:
+        notes.append(f"Learner code runs as the runner's own user: {reason}.")
+    level: Literal["full", "partial", "none"] = sealing.LEVEL
+    return Environment(
+        runtime=runtime,
+        sealing=level,
+        walls=sealing.walls(uid),
+        notes=notes,
+        versions=versions(),
+        gpu=gpu(),
+        machine=f"{platform.system()} {platform.machine()}",
+    )
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that are installed."""
+    found = {"python": platform.python_version()}
+    for name in _TOLD:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def gpu() -> str | None:
+    """Return the first GPU's name as the driver gives it, or None."""
+    if not Path("/proc/driver/nvidia/version").exists():
+        return None
+    try:
+        answer = subprocess.run(
+            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"],  # noqa: S607
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip().splitlines()[0] if answer.stdout.strip() else None
+
+
+def code_hash() -> str:
+    """Return a hash of this package's code: a runner of other code should be started anew."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:16]

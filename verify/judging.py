@@ -1,0 +1,132 @@
+"""The verdict on one check: run it, and when it fails find the misconception that explains it."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import traceback
+from collections.abc import Callable
+from types import ModuleType, SimpleNamespace
+from typing import Any, Literal
+
+from verify.authoring import Check, Misconception, checks_of, misconceptions_of
+from verify.codec import CodecError, decode, encode
+from verify.compare import same
+from verify.labs import Lab
+from verify.plain import Plain
+from verify.scene import load_module, play
+from verify.text import clean
+from verify.trial import Failure, Learner, NotRun, Trial
+
+PARTS = ("scene", "solution", "misconceptions", "checks")
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """How a check ended; the fields are those of a result."""
+
+    status: Literal["passed", "failed", "not_run", "error"]
+    cause: str | None = None
+    message: str = ""
+    hint: str | None = None
+    misconception: str | None = None
+    seconds: float = 0.0
+
+
+class Bench:
+    """A lab's four modules, loaded in the judge's process, which alone may see them."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        loaded: dict[str, ModuleType] = {}
+        for part in PARTS:  # by these plain names the parts import one another
+            file = lab.folder / f"{part}.py"
+            loaded[part] = load_module(part, file.read_bytes(), str(file))
+        self.scene = loaded["scene"]
+        self.checks = checks_of(loaded["checks"])
+        self.misconceptions = misconceptions_of(loaded["misconceptions"])
+        self.solution = {name: getattr(loaded["solution"], name) for name in lab.functions}
+
+    def rehearse(self, **functions: Callable[..., Any]) -> Rehearsal:
+        """Return the solution as a learner, with ``functions`` in the place of its own."""
+        return Rehearsal(self.scene, {**self.solution, **functions})
+
+    def judge(self, check: Check, learner: Learner, seed: int) -> Verdict:
+        """Return the verdict on ``check``; nothing a learner does makes this raise."""
+        start = time.perf_counter()
+        verdict = self._judge(check, learner, seed)
+        return dataclasses.replace(verdict, seconds=round(time.perf_counter() - start, 4))
+
+    def _judge(self, check: Check, learner: Learner, seed: int) -> Verdict:
+        trial = Trial(learner, seed, check.name, check.seconds)
+        try:
+            check.run(trial)
+        except NotRun as reason:
+            return Verdict("not_run", message=clean(str(reason)))
+        except Failure as failure:
+            return self._explain(check, trial, failure, seed)
+        except Exception:  # noqa: BLE001 - whose fault it is, the solution tells
+            if self._solution_passes(check, seed):
+                strange = "What came back is not what this scene returns."
+                return Verdict("failed", "protocol", strange)
+            return Verdict("error", message=clean(traceback.format_exc(limit=-2)))
+        return Verdict("passed")
+
+    def _explain(self, check: Check, trial: Trial, failure: Failure, seed: int) -> Verdict:
+        found = self.recognise(check, trial.observations, seed) if trial.observations else None
+        return Verdict(
+            "failed",
+            failure.cause,
+            clean(failure.message, 600),
+            found.hint if found else None,
+            found.name if found else None,
+        )
+
+    def recognise(
+        self, check: Check, observations: list[Plain], seed: int
+    ) -> Misconception | None:
+        """Return the misconception whose observations on the same inputs are ``observations``."""
+        for wrong in self.misconceptions_at(check):
+            trial = self.observe_misconception(check, wrong, seed)
+            if same(list(observations), list(trial.observations)):
+                return wrong
+        return None
+
+    def misconceptions_at(self, check: Check) -> list[Misconception]:
+        """Return the misconceptions whose hint may answer a failure of ``check``."""
+        return [
+            wrong
+            for wrong in self.misconceptions
+            if wrong.function in check.functions and (not wrong.checks or check.name in wrong.checks)
+        ]
+
+    def observe_misconception(self, check: Check, wrong: Misconception, seed: int) -> Trial:
+        """Return the trial after ``check`` was run on a misconception, with its observations."""
+        trial = Trial(self.rehearse(**{wrong.function: wrong.run}), seed, check.name)
+        try:
+            check.run(trial)
+        except Exception:  # noqa: BLE001 - it is wrong on purpose; what counts is what was observed
+            return trial
+        return trial
+
+    def _solution_passes(self, check: Check, seed: int) -> bool:
+        try:
+            check.run(Trial(self.rehearse(), seed, check.name))
+        except Exception:  # noqa: BLE001 - any of them makes it our fault
+            return False
+        return True
+
+
+class Rehearsal:
+    """Trusted functions played in the judge's process, through the same codec as a learner's."""
+
+    def __init__(self, scene: ModuleType, functions: dict[str, Callable[..., Any]]) -> None:
+        self._scene = scene
+        self._exercise = SimpleNamespace(**functions)
+
+    def observe(self, scene: str, inputs: dict[str, Plain], seed: int, seconds: float) -> Plain:  # noqa: ARG002
+        """Play the scene; see `verify.trial.Learner`."""
+        try:
+            return decode(encode(play(getattr(self._scene, scene), self._exercise, inputs, seed)))
+        except CodecError as error:
+            raise Failure(f"What came back cannot be sent: {error}.", "protocol") from error

@@ -1,0 +1,198 @@
+"""The supervisor's children: the zygote, the judges and learners forked from it, and strays."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from verify import sealing
+from verify.channel import Channel, ChannelError, pair
+from verify.plain import Plain
+
+_STARTS = 120.0  # seconds for the imports, on a slow disk
+_FORKS = 10.0
+
+
+class ZygoteError(Exception):
+    """The process that jobs are forked from does not do its part: ours or the environment's fault."""
+
+
+class Family:
+    """Starts the zygote, has it fork, and sees to it that every process of a job ends."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # from a fork until its pid is known, and while sweeping
+        self._own: set[int] = set()
+        self._zygote: subprocess.Popen[bytes] | None = None
+        self._control: Channel | None = None
+        # A child that dies with its parent dies with the *thread* that started it (prctl(2),
+        # PR_SET_PDEATHSIG), so one thread that lives as long as the process starts them all.
+        self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="starter")
+        sealing.adopt_orphans()
+
+    def start(self) -> None:
+        """Start the zygote and wait until its imports are done."""
+        with self._lock:
+            self._start()
+
+    def fork(self, role: str, fds: list[int], **told: Plain) -> int:
+        """Fork a ``judge`` or a ``learner`` with ``fds`` and return its pid.
+
+        Raises:
+            ZygoteError: the zygote did not, even when started anew.
+        """
+        with self._lock:
+            for first in (True, False):
+                try:
+                    pid = self._fork(role, fds, told)
+                except (ChannelError, OSError) as error:
+                    if not first:
+                        raise ZygoteError(f"a {role} could not be started: {error}") from error
+                    self._stop_zygote()
+                    self._start()
+                else:
+                    self._own.add(pid)
+                    return pid
+        raise AssertionError("not reached")
+
+    def end(self, pid: int) -> int:
+        """Kill ``pid`` and its process group, wait for it and return its wait status."""
+        self.kill(pid)
+        _, status = os.waitpid(pid, 0)
+        with self._lock:
+            self._own.discard(pid)
+        return status
+
+    def kill(self, pid: int) -> None:
+        """Send SIGKILL to ``pid``, a child of ours, and to its process group if it leads one."""
+        for kill in (os.killpg, os.kill):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                kill(pid, signal.SIGKILL)
+
+    def ended(self, pid: int, seconds: float) -> int | None:
+        """Return the wait status of ``pid`` if it ends by itself within ``seconds``, else None."""
+        deadline = time.monotonic() + seconds
+        while True:
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                with self._lock:
+                    self._own.discard(pid)
+                return status
+            if time.monotonic() >= deadline:
+                return None
+            time.sleep(0.002)
+
+    def sweep(self) -> int:
+        """Kill what a learner left behind, until nothing is left; return how many there were."""
+        count = 0
+        with self._lock:
+            while strays := self._strays():
+                for pid in strays:
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.kill(pid, signal.SIGKILL)
+                for pid in strays:
+                    with contextlib.suppress(ChildProcessError):
+                        os.waitpid(pid, 0)
+                count += len(strays)
+        return count
+
+    def stop(self) -> None:
+        """End every child."""
+        with self._lock:
+            self._stop_zygote()
+            self._own.clear()
+        self.sweep()
+        self._starter.shutdown()
+
+    def _strays(self) -> list[int]:
+        """Return the children that are neither the zygote nor a known judge or learner."""
+        known = self._own | ({self._zygote.pid} if self._zygote else set())
+        return [pid for pid in children(os.getpid()) if pid not in known]
+
+    def _start(self) -> None:
+        self._starter.submit(self._exec_zygote).result()
+
+    def _exec_zygote(self) -> None:
+        self._control, theirs = pair()
+        with theirs:
+            command = [sys.executable, "-I", "-m", "verify.zygote"]
+            command += ["--control", str(theirs.fileno()), "--supervisor", str(os.getpid())]
+            self._zygote = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                command,
+                env=sealing.clean_environment(),
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                cwd="/",
+            )
+        try:
+            self._control.receive(_STARTS)
+        except ChannelError as error:
+            self._stop_zygote()
+            raise ZygoteError(f"the libraries could not be imported: {error}") from error
+
+    def _fork(self, role: str, fds: list[int], told: dict[str, Plain]) -> int:
+        if self._control is None:
+            raise ChannelError("there is no zygote")
+        self._control.send({**told, "role": role, "supervisor": os.getpid()}, fds, _FORKS)
+        answer = self._control.receive(_FORKS)
+        if not isinstance(answer, dict) or not isinstance(answer.get("pid"), int):
+            raise ChannelError("the zygote gave no pid")
+        return int(answer["pid"])  # type: ignore[arg-type]
+
+    def _stop_zygote(self) -> None:
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        if self._zygote is not None:
+            self._zygote.kill()
+            self._zygote.wait()
+            self._zygote = None
+
+
+@dataclasses.dataclass
+class LearnerProcess:
+    """A running learner: its pid, the pipe its output comes through, and how much came."""
+
+    pid: int
+    output: int
+    received: int = 0
+    overflowed: bool = False
+
+
+def children(parent: int) -> list[int]:
+    """Return the pids whose parent is ``parent``, from /proc."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                fields = (entry / "stat").read_text("ascii", "replace").rpartition(")")[2].split()
+                if int(fields[1]) == parent:
+                    found.append(int(entry.name))
+    return found
+
+
+def describe(status: int) -> tuple[str, str]:
+    """Return the cause and a sentence for a learner's process that ended with ``status``."""
+    if os.WIFEXITED(status):
+        code = os.WEXITSTATUS(status)
+        return "crashed", f"The process exited with status {code} before it answered."
+    number = os.WTERMSIG(status)
+    name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+    if number == signal.SIGKILL:
+        return "memory", "The process was killed by the system, most likely for its memory."
+    if number == signal.SIGXCPU:
+        return "timeout", "The process used up its processor time."
+    if number == signal.SIGXFSZ:
+        return "output", "The process wrote more to a file than a job may."
+    return "crashed", f"The process died of {name} before it answered."
+
+

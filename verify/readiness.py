@@ -1,0 +1,37 @@
+"""From skills to advice: nothing missing, one or two gaps, or the modules first."""
+
+from __future__ import annotations
+
+from verify.labs import Lab
+from verify.results import Readiness, SkillResult
+
+FEW_GAPS = 2  # up to so many, a review of a few hours closes them
+
+
+def readiness(skills: list[SkillResult], labs: list[Lab]) -> Readiness:
+    """Return what ``skills`` say, of the required ones among ``labs``."""
+    required = [lab.skill for lab in labs if lab.required]
+    verified = {skill.skill: skill for skill in skills}
+    missing = [name for name in required if name in verified and not verified[name].ready]
+    unseen = [name for name in required if name not in verified]
+    return Readiness(
+        ready=bool(required) and not missing and not unseen,
+        missing=missing,
+        not_verified=unseen,
+        advice=_advice(len(missing), len(unseen)),
+        review={name: verified[name].review for name in missing},
+    )
+
+
+def _advice(missing: int, unseen: int) -> str:
+    if not missing and not unseen:
+        return "Every required skill is ready: go on to the quickstart."
+    if not missing:
+        return f"Nothing is missing so far; {_skills(unseen)} not verified yet."
+    if missing <= FEW_GAPS:
+        return f"{_skills(missing)} to review: about 2 to 4 hours."
+    return f"{_skills(missing)} to review: complete the prerequisite modules first."
+
+
+def _skills(count: int) -> str:
+    return f"{count} skill" if count == 1 else f"{count} skills"

@@ -1,0 +1,261 @@
+"""The runner: takes submissions over a Unix socket, has them judged, keeps and tells the results.
+
+``python -I -m verify.supervisor --socket PATH`` stays; ``--client FD`` serves one client and ends.
+A client may be hostile: what it sends is bounded in size and time, and it learns results only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import socket
+import threading
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from verify import describe, sealing
+from verify.channel import Channel, ChannelError
+from verify.job import MAX_EXERCISE, Job, JobError, Submission, error_result
+from verify.labs import Lab, LabError, find_labs
+from verify.plain import Plain
+from verify.processes import Family, ZygoteError
+from verify.results import CheckResult, SkillResult, is_ready
+from verify.store import Store
+
+PROTOCOL: Final = 1
+_REQUEST_SECONDS: Final = 10.0
+_REQUEST_BYTES: Final = 16 * 1024 * 1024
+_CLIENTS: Final = 32
+
+log = logging.getLogger("verify.supervisor")
+
+
+class Refused(Exception):  # noqa: N818 - an answer to the client
+    """The request is not one that can be served; the message says why."""
+
+
+class Supervisor:
+    """Serves clients, one thread each, and judges one job at a time."""
+
+    def __init__(self, labs: Path, results: Path, runtime: str) -> None:
+        self._labs = labs
+        self._store = Store(results)
+        self._unfinished = self._store.interrupt_running()
+        for left in self._unfinished:
+            log.warning("left unfinished by a runner that was killed: %s", left)
+        self._environment = describe.environment(runtime)
+        self._code = describe.code_hash()  # as it was when this process began
+        self._uid, _ = sealing.learner_user()
+        self._one_job = threading.Lock()
+        self._clients = threading.BoundedSemaphore(_CLIENTS)
+        self._family = Family()
+
+    def start(self) -> None:
+        """Start the process that jobs are forked from."""
+        self._family.start()
+
+    def stop(self) -> None:
+        """End every child and close the results."""
+        self._family.stop()
+        self._store.close()
+
+    def listen(self, path: Path) -> None:
+        """Serve clients at ``path`` until the process is told to stop."""
+        with listening(path) as server:
+            log.info("listening on %s", path)
+            while True:
+                connection, _ = server.accept()
+                self._clients.acquire()
+                threading.Thread(target=self._serve_one, args=(connection,), daemon=True).start()
+
+    def _serve_one(self, connection: socket.socket) -> None:
+        try:
+            self.serve(Channel(connection))
+        finally:
+            connection.close()
+            self._clients.release()
+
+    def serve(self, client: Channel) -> None:
+        """Answer one client's request."""
+        try:
+            told = client.receive(_REQUEST_SECONDS, _REQUEST_BYTES)
+            self._answer(client, told)
+        except Refused as refusal:
+            self._tell(client, {"event": "refused", "message": str(refusal)})
+        except ChannelError as error:
+            log.info("a client was dropped: %s", error)
+            self._tell(client, {"event": "refused", "message": str(error)})
+        except Exception:
+            log.exception("a request failed")
+            self._tell(client, {"event": "refused", "message": "the runner failed; see its log"})
+
+    def _answer(self, client: Channel, told: Plain) -> None:
+        if not isinstance(told, dict) or told.get("protocol") != PROTOCOL:
+            raise Refused(f"this runner speaks protocol {PROTOCOL}; update the client or the runner")
+        if told.get("op") == "hello":
+            self._tell(client, {"event": "hello", **self._hello()})
+        elif told.get("op") == "selftest":
+            self._verify(client, [self._selftest()], seed=None)
+        elif told.get("op") == "verify":
+            self._verify(client, self._wanted(told), seed=_seed(told))
+        else:
+            raise Refused("an unknown request")
+
+    def _hello(self) -> dict[str, Plain]:
+        return {
+            "protocol": PROTOCOL,
+            "code": self._code,
+            "pid": os.getpid(),
+            "sealing": self._environment.sealing,
+            "walls": list(self._environment.walls),
+            "unfinished": list(self._unfinished),
+        }
+
+    def _wanted(self, told: dict[str, Any]) -> list[tuple[Lab, bytes | None, str | None]]:
+        """Return the labs, files and troubles that a request names."""
+        labs = {lab.skill: lab for lab in find_labs(self._labs)}
+        wanted = []
+        for item in told.get("skills") or []:
+            if not isinstance(item, dict) or item.get("skill") not in labs:
+                raise Refused("an unknown skill")
+            exercise, trouble = item.get("exercise"), item.get("trouble")
+            if not isinstance(exercise, bytes | None) or not isinstance(trouble, str | None):
+                raise Refused("an exercise that is no file")
+            if exercise is None and trouble is None:
+                raise Refused("an exercise without a file")
+            if exercise is not None and len(exercise) > MAX_EXERCISE:
+                exercise, trouble = None, f"exercise.py is larger than {MAX_EXERCISE} bytes."
+            wanted.append((labs[item["skill"]], exercise, trouble))
+        if not wanted:
+            raise Refused("no skill was named")
+        return wanted
+
+    def _selftest(self) -> tuple[Lab, bytes | None, str | None]:
+        """Return the first lab with its own solution: what must pass on a machine that works."""
+        labs = find_labs(self._labs)
+        if not labs:
+            raise Refused(f"there is no lab in {self._labs}")
+        return labs[0], (labs[0].folder / "solution.py").read_bytes(), None
+
+    def _verify(
+        self,
+        client: Channel,
+        wanted: list[tuple[Lab, bytes | None, str | None]],
+        seed: int | None,
+    ) -> None:
+        drawn = secrets.randbits(48) if seed is None else seed  # after the files were frozen
+        environment = msgspec.to_builtins(self._environment)
+        self._tell(client, {"event": "environment", "seed": drawn, "environment": environment})
+        for lab, exercise, trouble in wanted:
+            submission = Submission(exercise, trouble, drawn)
+            with self._one_job:
+                skill = self._judge(client, lab, submission, practice=seed is not None)
+            self._tell(client, {"event": "skill", "skill": msgspec.to_builtins(skill)})
+        self._tell(client, {"event": "done"})
+
+    def _judge(
+        self, client: Channel, lab: Lab, submission: Submission, *, practice: bool
+    ) -> SkillResult:
+        """Judge one submission; each result is on disk before the client is told it."""
+        identity = self._store.start(lab.skill, submission.seed, practice, submission.sha256)
+        self._tell(client, {"event": "job", "skill": lab.skill, "title": lab.title, "job": identity})
+        checks: list[CheckResult] = []
+
+        def keep(result: CheckResult) -> None:
+            self._store.add(identity, len(checks), result)
+            checks.append(result)
+            self._tell(client, {"event": "result", "result": msgspec.to_builtins(result)})
+
+        job = Job(self._family, lab, submission, self._uid)
+        try:
+            for result in job.run(lambda name: self._tell(client, {"event": "started", "check": name})):
+                keep(result)
+        except (JobError, ZygoteError, OSError) as error:
+            log.exception("the job %s could not be judged", identity)
+            keep(error_result(str(error)))
+        self._store.finish(identity)
+        return SkillResult(
+            skill=lab.skill,
+            title=lab.title,
+            required=lab.required,
+            ready=is_ready(checks),
+            review=lab.review,
+            job=identity,
+            exercise_sha256=submission.sha256,
+            checks=checks,
+        )
+
+    def _tell(self, client: Channel, event: dict[str, Plain]) -> None:
+        """Send an event; a client that has gone misses it, the job goes on and is kept."""
+        with contextlib.suppress(ChannelError):
+            client.send(event, seconds=5.0)
+
+
+@contextlib.contextmanager
+def listening(path: Path) -> Any:
+    """Listen at ``path``, for this user alone; a socket left by a runner that ended is replaced."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    short = f"/proc/self/fd/{folder}/{path.name}"  # a socket's path may have 107 bytes at most
+    with socket.socket(socket.AF_UNIX) as server:
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        before = os.umask(0o177)
+        server.bind(short)
+        os.umask(before)
+        server.listen(_CLIENTS)
+        try:
+            yield server
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+            os.close(folder)
+
+
+def _seed(told: dict[str, Any]) -> int | None:
+    seed = told.get("seed")
+    if seed is not None and (type(seed) is not int or not 0 <= seed < 2**63):
+        raise Refused("a seed is a number from 0 to 2**63 - 1")
+    return seed
+
+
+def main() -> None:
+    """Run the supervisor as the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--socket", type=Path, help="listen here")
+    where.add_argument("--client", type=int, help="serve the one client at this descriptor")
+    parser.add_argument("--labs", type=Path, required=True, help="the folder of the labs")
+    parser.add_argument("--results", type=Path, required=True, help="the results file")
+    parser.add_argument("--runtime", default="local", help="the name of this runtime in results")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    sealing.hide_memory()
+    signal.signal(signal.SIGTERM, lambda *_: _stop())
+    supervisor = Supervisor(options.labs, options.results, options.runtime)
+    try:
+        supervisor.start()
+        if options.socket:
+            supervisor.listen(options.socket)
+        else:
+            supervisor.serve(Channel(socket.socket(fileno=options.client)))
+    except (KeyboardInterrupt, SystemExit):
+        log.info("stopping")
+    finally:
+        supervisor.stop()
+
+
+def _stop() -> None:
+    raise SystemExit(0)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (LabError, ZygoteError, OSError) as error:
+        raise SystemExit(f"The runner could not start: {error}") from error

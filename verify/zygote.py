@@ -1,0 +1,135 @@
+"""The process that jobs are forked from: the imports are paid for once, here.
+
+It is exec'd with an allow-listed environment, has one thread, holds no secret and nothing of any
+lab, and never initialises CUDA. It computes nothing: a parallel region in it would make every
+forked child hang in its first one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import importlib
+import os
+import socket
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, NoReturn
+
+from verify import judge, learner, sealing
+from verify.channel import Channel, Closed
+from verify.labs import Limits
+
+PRELOADED = (
+    "torch",
+    "transformers",
+    "transformers.models.llama.modeling_llama",
+    "datasets",
+)
+WITHOUT_GPU_ONLY = ("peft",)
+"""peft imports bitsandbytes, which asks for the device's capability and so initialises CUDA."""
+
+
+def main() -> None:
+    """Import, then fork on demand until the supervisor is gone."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--control", type=int, required=True)
+    parser.add_argument("--supervisor", type=int, required=True)
+    options = parser.parse_args()
+    sealing.die_with(options.supervisor)
+    control = Channel(socket.socket(fileno=options.control))
+    preload()
+    control.send({"ready": True})
+    with contextlib.suppress(Closed):
+        while True:
+            told, fds = control.receive_with_fds()
+            assert isinstance(told, dict)
+            check_forkable()
+            pid = fork_orphan(control, told, fds)
+            for fd in fds:
+                os.close(fd)
+            control.send({"pid": pid})
+
+
+def preload() -> None:
+    """Import what jobs need."""
+    for name in PRELOADED:
+        importlib.import_module(name)
+    import torch  # noqa: PLC0415 - after the loop, which says what is imported and in what order
+
+    if not torch.cuda.is_available():
+        for name in WITHOUT_GPU_ONLY:
+            importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # keeps the collector from touching, and so copying, the shared pages
+
+
+def check_forkable() -> None:
+    """Raise `RuntimeError` if a forked child could hang: more threads than one, or CUDA in use."""
+    import torch  # noqa: PLC0415 - imported by then
+
+    threads = len(list(Path("/proc/self/task").iterdir()))
+    if threads != 1:
+        raise RuntimeError(f"the zygote has {threads} threads; it may have one")
+    if torch.cuda.is_initialized():
+        raise RuntimeError("CUDA is initialised in the zygote")
+
+
+def fork_orphan(control: Channel, told: dict[str, Any], fds: list[int]) -> int:
+    """Fork a child that the supervisor, as the nearest subreaper, becomes the parent of."""
+    reader, writer = os.pipe()
+    middle = os.fork()
+    if middle == 0:
+        child = os.fork()
+        if child == 0:
+            os.close(reader)
+            _wait_for_adoption(told["supervisor"])
+            _run(control, told, fds)
+        os.write(writer, child.to_bytes(8, "big"))
+        os._exit(0)
+    os.close(writer)
+    os.waitpid(middle, 0)
+    pid = int.from_bytes(os.read(reader, 8), "big")
+    os.close(reader)
+    return pid
+
+
+def _wait_for_adoption(supervisor: int) -> None:
+    while os.getppid() != supervisor:
+        os.sched_yield()
+
+
+def _run(control: Channel, told: dict[str, Any], fds: list[int]) -> NoReturn:
+    """Be the judge or the learner; never return into the zygote's loop."""
+    status = 1
+    try:
+        control.close()
+        if told["role"] == "judge":
+            judge.main(fds[0], told["supervisor"])
+        else:
+            sealing.close(_seal(told), fds[0], fds[1])
+            learner.main()
+        status = 0
+    except BaseException:  # noqa: BLE001 - it must not unwind into the zygote
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(BaseException):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+
+
+def _seal(told: dict[str, Any]) -> sealing.Seal:
+    return sealing.Seal(
+        directory=told["directory"],
+        uid=told["uid"],
+        supervisor=told["supervisor"],
+        limits=Limits(**told["limits"]),
+        address_space=told["address_space"],
+    )
+
+
+if __name__ == "__main__":
+    main()
