@@ -23,18 +23,28 @@ _EVENT_SECONDS: Final = 180.0  # the longest silence: imports on a slow disk, th
 _HELLO_SECONDS: Final = 5.0
 
 Event = dict[str, Any]
-__all__ = ["NoRunner", "Refused", "RunnerLost", "code_hash", "connect", "hello", "selftest", "standalone", "verify"]
+__all__ = [
+    "NoRunner",
+    "Refused",
+    "RunnerLost",
+    "code_hash",
+    "connect",
+    "hello",
+    "selftest",
+    "standalone",
+    "verify",
+]
 
 
-class NoRunner(Exception):  # noqa: N818 - a state
+class NoRunner(Exception):
     """Nobody answers at the socket."""
 
 
-class RunnerLost(Exception):  # noqa: N818 - a state
+class RunnerLost(Exception):
     """The runner ended before the verification did."""
 
 
-class Refused(Exception):  # noqa: N818 - an answer
+class Refused(Exception):
     """The runner does not serve this request; the message says why."""
 
 

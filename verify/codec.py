@@ -70,7 +70,7 @@ class _Writer:
         self.put(tag + _SIZE.pack(min(len(data), 0xFFFFFFFF)))
         self.put(data)
 
-    def write(self, value: Plain, depth: int) -> None:  # noqa: C901, PLR0912 - one arm per tag
+    def write(self, value: Plain, depth: int) -> None:  # noqa: C901 - one arm per tag
         self.items += 1
         if self.items > MAX_ITEMS:
             raise CodecError(f"more than {MAX_ITEMS} values in one message")
@@ -154,13 +154,13 @@ class _Reader:
             raise CodecError("a text is not UTF-8") from error
 
     def count(self) -> int:
-        """Read how many items follow; each takes a byte at least, so more than are left is a lie."""
+        """Read how many items follow: each takes a byte, so more than bytes are left is a lie."""
         count = self.size()
         if count > len(self.message) - self.at or self.items + count > MAX_ITEMS:
             raise CodecError(f"a list or dict that claims {count} items")
         return count
 
-    def read(self, depth: int) -> Plain:  # noqa: C901, PLR0911, PLR0912 - one arm per tag
+    def read(self, depth: int) -> Plain:  # noqa: C901 - one arm per tag
         self.items += 1
         if self.items > MAX_ITEMS:
             raise CodecError(f"more than {MAX_ITEMS} values in one message")
@@ -225,7 +225,7 @@ class _Reader:
         line = self.read(depth + 1)
         if line is not None and type(line) is not int:
             raise CodecError("a line number that is no number")
-        return Raised(kind, text, line)  # type: ignore[arg-type]
+        return Raised(kind, text, line)
 
 
 def _utf8(text: str) -> bytes:

@@ -15,17 +15,16 @@ from verify.results import Environment
 _TOLD = ("torch", "transformers", "datasets", "peft", "accelerate", "bitsandbytes")
 
 
-def environment(runtime: str) -> Environment:
+def environment(runtime: str, user: sealing.LearnerUser) -> Environment:
     """Return what a run's record says of where it was judged."""
-    uid, reason = sealing.learner_user()
     notes = ["There is no file system wall or system call filter around the learner's process yet."]
-    if uid is None:
-        notes.append(f"Learner code runs as the runner's own user: {reason}.")
+    if user.uid is None:
+        notes.append(f"Learner code runs as the runner's own user: {user.reason}.")
     level: Literal["full", "partial", "none"] = sealing.LEVEL
     return Environment(
         runtime=runtime,
         sealing=level,
-        walls=sealing.walls(uid),
+        walls=sealing.walls(user.uid),
         notes=notes,
         versions=versions(),
         gpu=gpu(),

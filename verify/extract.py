@@ -197,7 +197,7 @@ class _Names(ast.NodeVisitor):
         self.generic_visit(node)
         self._scopes -= 1
 
-    visit_SetComp = visit_DictComp = visit_GeneratorExp = visit_ListComp
+    visit_SetComp = visit_DictComp = visit_GeneratorExp = visit_ListComp  # noqa: N815
 
     def _bind(self, *names: str) -> None:
         if not self._scopes:

@@ -12,6 +12,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -23,7 +24,6 @@ from verify.processes import Family, LearnerProcess, describe
 from verify.results import CheckResult
 from verify.text import clean
 
-MAX_EXERCISE: Final = 1024 * 1024
 READ_OUTPUT: Final = 8 * 1024 * 1024  # more than that and the process is ended
 _GRACE: Final = 30.0  # seconds the judge may need beyond the learner's limit
 _CAUSES: Final = frozenset({"crashed", "timeout", "protocol"})
@@ -69,7 +69,7 @@ class Job:
         Raises:
             JobError: the judge did not finish.
         """
-        self._directory = tempfile.mkdtemp(prefix="verify-")
+        self._directory = tempfile.mkdtemp(prefix=f"verify-{os.getpid()}-")
         channel, theirs = pair()
         judge = None
         try:
@@ -161,7 +161,7 @@ class Job:
             "directory": self._directory,
             "uid": self._uid,
             "limits": dataclasses.asdict(self._lab.limits),
-            "address_space": not os.path.exists("/dev/nvidiactl"),  # noqa: PTH110
+            "address_space": not Path("/dev/nvidiactl").exists(),
         }
 
     def _explain(self, cause: str) -> dict[str, Plain]:
@@ -192,6 +192,14 @@ class Job:
             os.close(learner.output)
 
 
+def remove_leftovers() -> None:
+    """Remove the job directories of runners that were killed."""
+    for directory in Path(tempfile.gettempdir()).glob("verify-*-*"):
+        owner = directory.name.split("-")[1]
+        if owner.isdecimal() and not Path(f"/proc/{owner}").exists():
+            shutil.rmtree(directory, ignore_errors=True)
+
+
 def error_result(message: str) -> CheckResult:
     """Return the result that stands for a job that could not be judged."""
     return CheckResult(
@@ -202,5 +210,3 @@ def error_result(message: str) -> CheckResult:
         status="error",
         message=clean(message, 2000),
     )
-
-

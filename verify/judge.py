@@ -16,7 +16,7 @@ from typing import Any
 
 from verify.authoring import Check
 from verify.channel import Channel, ChannelError, Closed, Silent
-from verify.judging import Bench, Verdict
+from verify.judging import Bench, Verdict, not_run
 from verify.labs import read_lab
 from verify.plain import Plain
 from verify.sealing import die_with, hide_memory
@@ -53,7 +53,7 @@ class Sealed:
         }
         answer = self._exchange(told, 10.0)
         if not isinstance(answer, dict) or not isinstance(answer.get("problem"), str | None):
-            raise self._end("protocol", "it sent something that is no answer")
+            raise self._end("protocol", "The process sent something that is no answer.")
         return answer.get("problem")  # type: ignore[return-value]
 
     def observe(self, scene: str, inputs: dict[str, Plain], seed: int, seconds: float) -> Plain:
@@ -65,8 +65,9 @@ class Sealed:
         if isinstance(answer, dict) and "observation" in answer:
             return answer["observation"]
         if isinstance(answer, dict) and isinstance(answer.get("refused"), str):
-            raise Failure(f"What came back cannot be sent: {answer['refused']}.", "protocol")
-        raise self._end("protocol", "it sent something that is no answer")
+            why = clean(str(answer["refused"]), 120)
+            raise Failure(f"What came back cannot be sent: {why}.", "protocol")
+        raise self._end("protocol", "The process sent something that is no answer.")
 
     def _exchange(self, question: dict[str, Plain], seconds: float) -> Plain:
         assert self._channel is not None
@@ -75,11 +76,13 @@ class Sealed:
             return self._channel.receive(seconds)
         except Silent:
             self.hung = True
-            raise self._end("timeout", f"no answer within {seconds:.0f} s") from None
+            raise self._end(
+                "timeout", f"No answer within {seconds:.0f} s. Is there a loop that does not end?"
+            ) from None
         except Closed:
-            raise self._end("crashed", "the process ended before it answered") from None
+            raise self._end("crashed", "The process ended before it answered.") from None
         except ChannelError as error:
-            raise self._end("protocol", str(error)) from None
+            raise self._end("protocol", f"The process sent no message: {error}.") from None
 
     def _end(self, cause: str, detail: str) -> Failure:
         """Have the process ended and return the failure, with what the supervisor knows of it."""
@@ -89,7 +92,10 @@ class Sealed:
         self._supervisor.send({"event": "end", "cause": cause})
         known = self._supervisor.receive()
         assert isinstance(known, dict)
-        return Failure(str(known["message"] or f"{clean(detail)}."), str(known["cause"]))
+        message, ended = known["message"], known["cause"]
+        assert isinstance(message, str)
+        assert isinstance(ended, str)
+        return Failure(message or detail, ended)
 
     def _ask_supervisor(self, event: str) -> int:
         self._supervisor.send({"event": event})
@@ -119,11 +125,13 @@ def _judge(supervisor: Channel, told: dict[str, Any]) -> None:
     learner = Sealed(supervisor, bench, told["exercise"] or b"")
     reading = _read(learner, told["trouble"])
     _tell(supervisor, _reading_check(), reading)
-    statuses = {READING: reading.status}
+    statuses: dict[str, str] = {READING: reading.status}
     hung: dict[str, str] = {}
     for check in bench.checks:
         supervisor.send({"event": "started", "check": check.name})
-        verdict = _waits(check, statuses, hung, learner) or bench.judge(check, learner, told["seed"])
+        verdict = _waits(check, statuses, hung, learner) or bench.judge(
+            check, learner, told["seed"]
+        )
         if learner.hung:
             hung |= dict.fromkeys(check.functions, check.name)
             learner.hung = False
@@ -151,12 +159,12 @@ def _waits(
     """Return why ``check`` is not run: what it needs failed, hung before, or time is up."""
     for needed in (READING, *check.after):
         if statuses[needed] != "passed":
-            return Verdict("not_run", "waits", f"It waits for `{needed}`.")
+            return not_run("waits", f"it waits for `{needed}`")
     for function in check.functions:
         if function in hung:
-            return Verdict("not_run", "waits", f"`{function}` did not return in `{hung[function]}`.")
+            return not_run("waits", f"`{function}` did not return in `{hung[function]}`")
     if learner.time_left <= 0:
-        return Verdict("not_run", "waits", "The time for this skill is used up.")
+        return not_run("waits", "the time for this skill is used up")
     return None
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
 from typing import Any, Literal
 
+import torch
+
 from verify.authoring import Check, Misconception, checks_of, misconceptions_of
 from verify.codec import CodecError, decode, encode
 from verify.compare import same
@@ -31,6 +33,11 @@ class Verdict:
     hint: str | None = None
     misconception: str | None = None
     seconds: float = 0.0
+
+
+def not_run(cause: Literal["waits", "missing"], reason: str) -> Verdict:
+    """Return the verdict on a check that waits for another, or for a part that is missing."""
+    return Verdict("not_run", cause, f"not run: {reason}")
 
 
 class Bench:
@@ -58,11 +65,13 @@ class Bench:
         return dataclasses.replace(verdict, seconds=round(time.perf_counter() - start, 4))
 
     def _judge(self, check: Check, learner: Learner, seed: int) -> Verdict:
-        trial = Trial(learner, seed, check.name, check.seconds)
+        if check.gpu and not torch.cuda.is_available():
+            return not_run("missing", "no GPU")
+        trial = Trial(learner, seed, check)
         try:
             check.run(trial)
         except NotRun as reason:
-            return Verdict("not_run", message=clean(str(reason)))
+            return not_run("missing", clean(str(reason)))
         except Failure as failure:
             return self._explain(check, trial, failure, seed)
         except Exception:  # noqa: BLE001 - whose fault it is, the solution tells
@@ -82,9 +91,7 @@ class Bench:
             found.name if found else None,
         )
 
-    def recognise(
-        self, check: Check, observations: list[Plain], seed: int
-    ) -> Misconception | None:
+    def recognise(self, check: Check, observations: list[Plain], seed: int) -> Misconception | None:
         """Return the misconception whose observations on the same inputs are ``observations``."""
         for wrong in self.misconceptions_at(check):
             trial = self.observe_misconception(check, wrong, seed)
@@ -97,12 +104,13 @@ class Bench:
         return [
             wrong
             for wrong in self.misconceptions
-            if wrong.function in check.functions and (not wrong.checks or check.name in wrong.checks)
+            if wrong.function in check.functions
+            and (not wrong.checks or check.name in wrong.checks)
         ]
 
     def observe_misconception(self, check: Check, wrong: Misconception, seed: int) -> Trial:
         """Return the trial after ``check`` was run on a misconception, with its observations."""
-        trial = Trial(self.rehearse(**{wrong.function: wrong.run}), seed, check.name)
+        trial = Trial(self.rehearse(**{wrong.function: wrong.run}), seed, check)
         try:
             check.run(trial)
         except Exception:  # noqa: BLE001 - it is wrong on purpose; what counts is what was observed
@@ -111,7 +119,7 @@ class Bench:
 
     def _solution_passes(self, check: Check, seed: int) -> bool:
         try:
-            check.run(Trial(self.rehearse(), seed, check.name))
+            check.run(Trial(self.rehearse(), seed, check))
         except Exception:  # noqa: BLE001 - any of them makes it our fault
             return False
         return True

@@ -126,7 +126,12 @@ def _read(text: Any, signatures: Any) -> tuple[Exercise | None, str | None]:
         return None, _syntax(error)
     except (ValueError, RecursionError, MemoryError) as error:
         return None, f"exercise.py cannot be read as Python: {clean(str(error), 120)}."
-    linecache.cache[EXERCISE] = (len(text), None, text.decode("utf-8", "replace").splitlines(True), EXERCISE)
+    linecache.cache[EXERCISE] = (
+        len(text),
+        None,
+        text.decode("utf-8", "replace").splitlines(True),
+        EXERCISE,
+    )
     return Exercise(source, signatures), None
 
 

@@ -26,7 +26,7 @@ DTYPES: dict[str, int] = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Array:
-    """A tensor as data: dtype name, shape, and elements as little-endian bytes in row-major order."""
+    """A tensor: dtype name, shape, and elements as little-endian bytes in row-major order."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -35,7 +35,7 @@ class Array:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Opaque:
-    """Something that is not plain: its type's name and a short text of it. Never the thing itself."""
+    """Something that is not plain: its type's name and a short text, never the thing itself."""
 
     type: str
     text: str
@@ -54,8 +54,7 @@ class Raised:
 
 
 Plain: TypeAlias = (
-    None
-    | bool
+    bool
     | int
     | float
     | str
@@ -65,4 +64,5 @@ Plain: TypeAlias = (
     | Array
     | Opaque
     | Raised
+    | None
 )

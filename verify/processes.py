@@ -22,7 +22,7 @@ _FORKS = 10.0
 
 
 class ZygoteError(Exception):
-    """The process that jobs are forked from does not do its part: ours or the environment's fault."""
+    """The process that jobs are forked from fails: our fault or the environment's."""
 
 
 class Family:
@@ -194,5 +194,3 @@ def describe(status: int) -> tuple[str, str]:
     if number == signal.SIGXFSZ:
         return "output", "The process wrote more to a file than a job may."
     return "crashed", f"The process died of {name} before it answered."
-
-

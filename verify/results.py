@@ -120,7 +120,7 @@ class Run(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 def is_ready(checks: list[CheckResult]) -> bool:
-    """Tell whether a skill with these checks is ready: none failed, none waits, one at least passed."""
+    """Tell whether a skill is ready: no check failed or waits, and one at least passed."""
     counted = [check for check in checks if check.level == "check"]
     held = [check.status == "passed" for check in counted]
     excused = [check.status == "not_run" and check.cause == "missing" for check in counted]

@@ -4,15 +4,19 @@ This is the seam for the whole sealing. What stands today: a process group and s
 limits on time, memory, files and processes, a new allow-listed environment, no inherited
 descriptors, no new privileges, and a user of its own when the runner was started as root. What
 does not stand yet: a file system wall (Landlock) and a system call filter (seccomp), so the level
-is ``partial``: learner code can still read what its user may read, and open sockets.
+is ``partial``: learner code can still read what its user may read, open sockets, and, where it has
+no user of its own, send signals to the runner. It cannot read the memory of judge or runner.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import dataclasses
 import os
 import resource
+import signal
+import socket
 import stat
 import sys
 from pathlib import Path
@@ -20,7 +24,7 @@ from typing import Final
 
 from verify.labs import Limits
 
-FIRST_LEARNER_UID: Final = 59_000  # a block without passwd entries; one user for each job slot
+LEARNER_UIDS: Final = range(59_000, 59_064)  # no passwd entries; each runner takes one
 LEVEL: Final = "partial"
 CHANNEL_FD: Final = 3
 
@@ -28,7 +32,6 @@ _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _PR_SET_CHILD_SUBREAPER: Final = 36
-_SIGKILL: Final = 9
 _OPEN_FILES: Final = 512
 _PROCESSES: Final = 128
 
@@ -76,6 +79,7 @@ def close(seal: Seal, channel: int, output: int) -> None:
         OSError: a wall could not be set up; the caller must not go on.
     """
     os.setsid()
+    prctl(_PR_SET_DUMPABLE, 1)  # forked from a hidden process; its own /proc/self it may have
     _descriptors(channel, output)
     _environment(seal.directory)
     Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
@@ -97,15 +101,47 @@ def walls(uid: int | None) -> list[str]:
     return ["process", "limits", "environment", "descriptors", "no-new-privileges", *user]
 
 
-def learner_user() -> tuple[int | None, str]:
-    """Return the first learner uid, or None and the reason why learners keep the runner's user."""
+@dataclasses.dataclass(frozen=True)
+class LearnerUser:
+    """Who learner code runs as.
+
+    Attributes:
+        uid: A user that no other runner's learners have, or None: the runner's own.
+        reason: Why it is the runner's own.
+        claim: Holds the uid for as long as it is open.
+    """
+
+    uid: int | None
+    reason: str = ""
+    claim: socket.socket | None = None
+
+
+def claim_user() -> LearnerUser:
+    """Claim a user for this runner's learners, and end what an earlier holder left running."""
     if os.geteuid() != 0:
-        return None, "the runner was not started as root"
+        return LearnerUser(None, "the runner was not started as root")
     for prefix in (sys.base_prefix, sys.prefix):
         for folder in (Path(prefix), *Path(prefix).parents):
             if not folder.stat().st_mode & stat.S_IXOTH:
-                return None, f"other users cannot reach {prefix} through {folder}"
-    return FIRST_LEARNER_UID, ""
+                return LearnerUser(None, f"other users cannot reach {prefix} through {folder}")
+    for uid in LEARNER_UIDS:
+        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:  # an abstract name: nobody can hold it twice, and it goes with its holder
+            claim.bind(f"\0verify-learner-{uid}")
+        except OSError:
+            claim.close()
+            continue
+        end_all_of(uid)
+        return LearnerUser(uid, claim=claim)
+    return LearnerUser(None, "every learner user is taken by another runner")
+
+
+def end_all_of(uid: int) -> None:
+    """Kill every process of ``uid``."""
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdecimal() and entry.stat().st_uid == uid:
+                os.kill(int(entry.name), signal.SIGKILL)
 
 
 def clean_environment() -> dict[str, str]:
@@ -126,13 +162,13 @@ def adopt_orphans() -> None:
 
 def die_with(parent: int) -> None:
     """Have this process killed when ``parent`` ends, also if that happened a moment ago."""
-    prctl(_PR_SET_PDEATHSIG, _SIGKILL)
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 
 
 def prctl(option: int, argument: int) -> None:
-    """Call prctl(2); raise `OSError` if it fails."""
+    """Set one property of this process, see man 2 prctl; raise `OSError` if that fails."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(option, ctypes.c_ulong(argument), 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), f"prctl({option}, {argument})")
@@ -161,6 +197,13 @@ def _limits(seal: Seal) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limits.file_bytes, limits.file_bytes))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))
     if seal.address_space:
-        resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
+        space = _mapped() + limits.memory_bytes  # what the libraries map is not the exercise's
+        resource.setrlimit(resource.RLIMIT_AS, (space, space))
     if seal.uid is not None:  # counted per user: as the runner's user it would count the host's
         resource.setrlimit(resource.RLIMIT_NPROC, (_PROCESSES, _PROCESSES))
+
+
+def _mapped() -> int:
+    """Return the bytes of address space that this process has mapped."""
+    pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
+    return pages * resource.getpagesize()

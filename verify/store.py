@@ -40,7 +40,7 @@ class Store:
         """Close the file."""
         self._db.close()
 
-    def start(self, skill: str, seed: int, practice: bool, sha256: str | None) -> str:  # noqa: FBT001
+    def start(self, skill: str, seed: int, practice: bool, sha256: str | None) -> str:
         """Record that a job begins and return its id."""
         job = uuid.uuid4().hex
         self._write(

@@ -14,6 +14,7 @@ import secrets
 import signal
 import socket
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,22 +22,24 @@ import msgspec
 
 from verify import describe, sealing
 from verify.channel import Channel, ChannelError
-from verify.job import MAX_EXERCISE, Job, JobError, Submission, error_result
+from verify.job import Job, JobError, Submission, error_result, remove_leftovers
 from verify.labs import Lab, LabError, find_labs
 from verify.plain import Plain
 from verify.processes import Family, ZygoteError
 from verify.results import CheckResult, SkillResult, is_ready
 from verify.store import Store
+from verify.submit import MAX_EXERCISE
 
 PROTOCOL: Final = 1
 _REQUEST_SECONDS: Final = 10.0
 _REQUEST_BYTES: Final = 16 * 1024 * 1024
 _CLIENTS: Final = 32
+_WAITING_SECONDS: Final = 2.0
 
 log = logging.getLogger("verify.supervisor")
 
 
-class Refused(Exception):  # noqa: N818 - an answer to the client
+class Refused(Exception):
     """The request is not one that can be served; the message says why."""
 
 
@@ -49,12 +52,13 @@ class Supervisor:
         self._unfinished = self._store.interrupt_running()
         for left in self._unfinished:
             log.warning("left unfinished by a runner that was killed: %s", left)
-        self._environment = describe.environment(runtime)
+        self._user = sealing.claim_user()
+        self._environment = describe.environment(runtime, self._user)
         self._code = describe.code_hash()  # as it was when this process began
-        self._uid, _ = sealing.learner_user()
         self._one_job = threading.Lock()
         self._clients = threading.BoundedSemaphore(_CLIENTS)
         self._family = Family()
+        remove_leftovers()
 
     def start(self) -> None:
         """Start the process that jobs are forked from."""
@@ -97,7 +101,9 @@ class Supervisor:
 
     def _answer(self, client: Channel, told: Plain) -> None:
         if not isinstance(told, dict) or told.get("protocol") != PROTOCOL:
-            raise Refused(f"this runner speaks protocol {PROTOCOL}; update the client or the runner")
+            raise Refused(
+                f"this runner speaks protocol {PROTOCOL}; update the client or the runner"
+            )
         if told.get("op") == "hello":
             self._tell(client, {"event": "hello", **self._hello()})
         elif told.get("op") == "selftest":
@@ -154,17 +160,29 @@ class Supervisor:
         self._tell(client, {"event": "environment", "seed": drawn, "environment": environment})
         for lab, exercise, trouble in wanted:
             submission = Submission(exercise, trouble, drawn)
-            with self._one_job:
+            with self._turn(client):
                 skill = self._judge(client, lab, submission, practice=seed is not None)
             self._tell(client, {"event": "skill", "skill": msgspec.to_builtins(skill)})
         self._tell(client, {"event": "done"})
+
+    @contextlib.contextmanager
+    def _turn(self, client: Channel) -> Iterator[None]:
+        """Wait until no other job is judged; the client is told that it waits."""
+        while not self._one_job.acquire(timeout=_WAITING_SECONDS):
+            self._tell(client, {"event": "waiting"})
+        try:
+            yield
+        finally:
+            self._one_job.release()
 
     def _judge(
         self, client: Channel, lab: Lab, submission: Submission, *, practice: bool
     ) -> SkillResult:
         """Judge one submission; each result is on disk before the client is told it."""
         identity = self._store.start(lab.skill, submission.seed, practice, submission.sha256)
-        self._tell(client, {"event": "job", "skill": lab.skill, "title": lab.title, "job": identity})
+        self._tell(
+            client, {"event": "job", "skill": lab.skill, "title": lab.title, "job": identity}
+        )
         checks: list[CheckResult] = []
 
         def keep(result: CheckResult) -> None:
@@ -172,9 +190,11 @@ class Supervisor:
             checks.append(result)
             self._tell(client, {"event": "result", "result": msgspec.to_builtins(result)})
 
-        job = Job(self._family, lab, submission, self._uid)
+        job = Job(self._family, lab, submission, self._user.uid)
         try:
-            for result in job.run(lambda name: self._tell(client, {"event": "started", "check": name})):
+            for result in job.run(
+                lambda name: self._tell(client, {"event": "started", "check": name})
+            ):
                 keep(result)
         except (JobError, ZygoteError, OSError) as error:
             log.exception("the job %s could not be judged", identity)
@@ -198,7 +218,7 @@ class Supervisor:
 
 
 @contextlib.contextmanager
-def listening(path: Path) -> Any:
+def listening(path: Path) -> Iterator[socket.socket]:
     """Listen at ``path``, for this user alone; a socket left by a runner that ended is replaced."""
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     short = f"/proc/self/fd/{folder}/{path.name}"  # a socket's path may have 107 bytes at most

@@ -25,7 +25,7 @@ def to_tensor(array: Array) -> torch.Tensor:
     return torch.frombuffer(bytearray(array.data), dtype=dtype).reshape(array.shape)
 
 
-def plain(value: object, _depth: int = 0) -> Plain:  # noqa: C901, PLR0911 - one arm per kind
+def plain(value: object, _depth: int = 0) -> Plain:
     """Return ``value`` as plain data; what is not plain becomes an `Opaque` with its type's name.
 
     Tensors become `Array`, dtypes and devices their names (``"bfloat16"``, ``"cuda:0"``), tuples

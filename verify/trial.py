@@ -9,14 +9,15 @@ from typing import Protocol
 
 import torch
 
+from verify.authoring import Check
 from verify.compare import ATOL, RTOL, same
 from verify.plain import Plain, Raised
 from verify.shorten import shorten
 from verify.tensors import plain
 
 
-class Failure(Exception):  # noqa: N818 - a verdict about the exercise, not an error of ours
-    """The exercise is not right. ``cause`` is one of wrong, crashed, memory, timeout, output, protocol."""
+class Failure(Exception):
+    """The exercise is not right; ``cause`` is one of those that `verify.results` names."""
 
     def __init__(self, message: str, cause: str = "wrong") -> None:
         super().__init__(message)
@@ -24,16 +25,14 @@ class Failure(Exception):  # noqa: N818 - a verdict about the exercise, not an e
         self.cause = cause
 
 
-class NotRun(Exception):  # noqa: N818 - an outcome
+class NotRun(Exception):
     """The check cannot be run here; the message says what is missing."""
 
 
 class Learner(Protocol):
     """Whoever plays scenes: the sealed process, or a misconception inside the judge."""
 
-    def observe(
-        self, scene: str, inputs: dict[str, Plain], seed: int, seconds: float
-    ) -> Plain:
+    def observe(self, scene: str, inputs: dict[str, Plain], seed: int, seconds: float) -> Plain:
         """Return the observation; raise `Failure` when the process did not live to give one."""
 
 
@@ -46,13 +45,13 @@ class Trial:
         observations: What came back so far, in order.
     """
 
-    def __init__(self, learner: Learner, seed: int, check: str, seconds: float = 10.0) -> None:
-        digest = hashlib.sha256(f"{seed}/{check}".encode()).digest()
+    def __init__(self, learner: Learner, seed: int, check: Check) -> None:
+        digest = hashlib.sha256(f"{seed}/{check.name}".encode()).digest()
         self.random = random.Random(digest)  # noqa: S311 - the seed decides what can be predicted
         self.generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
         self.observations: list[Plain] = []
         self._learner = learner
-        self._seconds = seconds
+        self._check = check
 
     def normal(self, *shape: int, scale: float = 1.0) -> torch.Tensor:
         """Draw a float32 tensor of ``shape`` from a normal distribution."""
@@ -74,11 +73,15 @@ class Trial:
         """
         given = {name: plain(value) for name, value in inputs.items()}
         seed = self.random.getrandbits(48)
-        came = self._learner.observe(scene, given, seed, self._seconds)
+        try:
+            came = self._learner.observe(scene, given, seed, self._check.seconds)
+        except Failure as failure:
+            about = " or ".join(f"`{function}`" for function in self._check.functions)
+            raise Failure(f"{about}: {failure.message}", failure.cause) from None
         self.observations.append(came)
         return came
 
-    def expect(  # noqa: PLR0913 - the last three have defaults that nearly always fit
+    def expect(
         self,
         asked: str,
         came: Plain,
@@ -120,7 +123,7 @@ class Trial:
         for question, answer, true in zip(asked, came, truth, strict=True):
             self.expect(question, answer, true, why=why, rtol=rtol, atol=atol)
 
-    def require(self, holds: bool, asked: str, came: str, *, why: str = "") -> None:  # noqa: FBT001
+    def require(self, holds: bool, asked: str, came: str, *, why: str = "") -> None:
         """Raise `Failure` unless ``holds``; ``came`` says in words what came back."""
         if not holds:
             raise Failure(_sentence(asked, came, why))

@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--control", type=int, required=True)
     parser.add_argument("--supervisor", type=int, required=True)
     options = parser.parse_args()
+    sealing.hide_memory()  # judges are forked from here: who could write here would be one
     sealing.die_with(options.supervisor)
     control = Channel(socket.socket(fileno=options.control))
     preload()
@@ -73,7 +74,7 @@ def check_forkable() -> None:
     threads = len(list(Path("/proc/self/task").iterdir()))
     if threads != 1:
         raise RuntimeError(f"the zygote has {threads} threads; it may have one")
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         raise RuntimeError("CUDA is initialised in the zygote")
 
 

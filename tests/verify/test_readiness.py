@@ -1,0 +1,88 @@
+"""From verdicts to readiness."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from verify.labs import Lab, Limits
+from verify.readiness import readiness
+from verify.results import CheckResult, SkillResult, is_ready
+
+
+def lab(name: str, required: bool = True) -> Lab:
+    return Lab(name, Path(name), name.title(), 1, required, f"Module {name}", {}, Limits())
+
+
+def skill(name: str, ready: bool, required: bool = True) -> SkillResult:
+    return SkillResult(
+        skill=name,
+        title=name,
+        required=required,
+        ready=ready,
+        review=f"Module {name}",
+        job="1",
+        exercise_sha256=None,
+        checks=[],
+    )
+
+
+def check(status: Any, cause: str | None = None, level: Any = "check") -> CheckResult:
+    return CheckResult(
+        name="c", title="t", level=level, evidence="value", status=status, cause=cause
+    )
+
+
+LABS = [lab(name) for name in "abcd"] + [lab("extra", required=False)]
+
+
+def test_nothing_missing_goes_to_the_quickstart() -> None:
+    told = readiness([skill(name, True) for name in "abcd"], LABS)
+    assert told.ready
+    assert "quickstart" in told.advice
+
+
+@pytest.mark.parametrize("gaps", ["a", "ab"])
+def test_one_or_two_gaps_are_hours_of_review(gaps: str) -> None:
+    told = readiness([skill(name, name not in gaps) for name in "abcd"], LABS)
+    assert not told.ready
+    assert "2 to 4 hours" in told.advice
+    assert told.review == {name: f"Module {name}" for name in gaps}
+
+
+def test_three_gaps_are_the_modules_first() -> None:
+    told = readiness([skill(name, name == "d") for name in "abcd"], LABS)
+    assert "prerequisite modules first" in told.advice
+    assert told.missing == ["a", "b", "c"]
+
+
+def test_optional_skills_never_block() -> None:
+    skills = [skill(name, True) for name in "abcd"] + [skill("extra", False, required=False)]
+    assert readiness(skills, LABS).ready
+
+
+def test_what_was_not_looked_at_is_not_ready() -> None:
+    told = readiness([skill("a", True)], LABS)
+    assert not told.ready
+    assert told.not_verified == ["b", "c", "d"]
+    assert told.missing == []
+
+
+@pytest.mark.parametrize(
+    ("checks", "ready"),
+    [
+        ([check("passed")], True),
+        ([check("passed"), check("failed")], False),
+        ([check("passed"), check("error")], False),
+        ([check("passed"), check("not_run", "missing")], True),
+        ([check("passed"), check("not_run", "waits")], False),
+        ([check("not_run", "missing")], False),
+        ([check("passed"), check("failed", level="advice")], True),
+        ([check("passed", level="advice")], False),
+        ([], False),
+    ],
+)
+def test_a_skill_is_ready_when_every_check_holds(checks: list[CheckResult], ready: bool) -> None:
+    assert is_ready(checks) is ready

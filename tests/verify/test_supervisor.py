@@ -1,0 +1,225 @@
+"""The resident runner: its socket, hostile clients, and what survives when it is killed."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import struct
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import COURSES, Runner, alive, descendants, running
+from tests.verify.test_outcomes import GOOD, with_act
+from verify import client
+from verify.channel import Channel, ChannelError, Silent, pair
+from verify.describe import code_hash
+from verify.store import Store
+
+
+def raw(runner: Runner) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(str(runner.socket))
+    return connection
+
+
+def test_it_says_who_it_is(outcomes: Runner) -> None:
+    told = client.hello(outcomes.socket)
+    assert outcomes.process is not None
+    assert told["pid"] == outcomes.process.pid
+    assert told["code"] == code_hash()
+    assert told["sealing"] == "partial"
+    assert "limits" in told["walls"]
+
+
+def test_its_socket_is_for_its_user_alone(outcomes: Runner) -> None:
+    assert stat.S_IMODE(outcomes.socket.stat().st_mode) == 0o600
+
+
+def test_the_self_test_is_a_whole_job(outcomes: Runner) -> None:
+    passed, told = client.selftest(outcomes.socket)
+    assert passed
+    assert "the solution of `acts` passed" in told
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        None,
+        [],
+        {},
+        {"op": "verify"},
+        {"op": "verify", "protocol": 99, "skills": []},
+        {"op": "verify", "protocol": 1, "skills": []},
+        {"op": "verify", "protocol": 1, "skills": [1]},
+        {"op": "verify", "protocol": 1, "skills": [{"skill": "../acts", "exercise": b""}]},
+        {"op": "verify", "protocol": 1, "skills": [{"skill": "acts"}]},
+        {"op": "verify", "protocol": 1, "skills": [{"skill": "acts", "exercise": "text"}]},
+        {"op": "verify", "protocol": 1, "skills": {"skill": "acts"}},
+        {"op": "verify", "protocol": 1, "seed": -1, "skills": [{"skill": "acts", "exercise": b""}]},
+        {
+            "op": "verify",
+            "protocol": 1,
+            "seed": "1",
+            "skills": [{"skill": "acts", "exercise": b""}],
+        },
+        {"op": "stop", "protocol": 1},
+    ],
+)
+def test_a_wrong_request_is_refused(outcomes: Runner, request_: object) -> None:
+    with raw(outcomes) as connection:
+        channel = Channel(connection)
+        channel.send(request_)  # type: ignore[arg-type]
+        answer = channel.receive(5)
+    assert isinstance(answer, dict)
+    assert answer["event"] == "refused"
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"\0", b"\xff\xff\xff\xff", b"\0\0\0\x05hello", b"GET / HTTP/1.1\r\n\r\n"]
+)
+def test_a_client_that_talks_nonsense_or_leaves_harms_nobody(outcomes: Runner, sent: bytes) -> None:
+    with raw(outcomes) as connection:
+        connection.sendall(sent)
+    assert outcomes.verify("acts", GOOD)["acts"].status == "passed"
+
+
+def test_silent_clients_do_not_keep_others_out(outcomes: Runner) -> None:
+    silent = [raw(outcomes) for _ in range(8)]
+    assert outcomes.verify("acts", GOOD)["acts"].status == "passed"
+    for connection in silent:
+        connection.close()
+
+
+def test_a_client_that_leaves_loses_no_result(tmp_path: Path) -> None:
+    with running(COURSES / "outcomes", tmp_path) as runner:
+        with client.connect(runner.socket) as channel:
+            skill = {
+                "skill": "acts",
+                "exercise": with_act("time.sleep(0.3); return x + 1").encode(),
+            }
+            channel.send({"op": "verify", "protocol": 1, "skills": [skill]})
+            job = _job(channel)
+        store = Store(runner.results)
+        _until(lambda: store.state(job) == "finished")
+        assert [r.status for r in store.results(job)].count("passed") == 4
+
+
+def test_two_clients_are_served_one_after_the_other(outcomes: Runner) -> None:
+    answers: list[str] = []
+
+    def ask() -> None:
+        answers.append(outcomes.verify("acts", GOOD)["acts"].status)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == ["passed"] * 4
+
+
+def test_a_seed_repeats_the_inputs(outcomes: Runner) -> None:
+    wrong = with_act("return -x")
+    first, second = (outcomes.verify("acts", wrong, seed=11)["acts"].message for _ in range(2))
+    assert first == second
+    fresh = {outcomes.verify("acts", wrong)["acts"].message for _ in range(3)}
+    assert len(fresh) == 3
+
+
+def test_a_killed_runner_keeps_what_was_decided_and_leaves_nothing_running(tmp_path: Path) -> None:
+    with running(COURSES / "outcomes", tmp_path) as runner:
+        assert runner.process is not None
+        with client.connect(runner.socket) as channel:
+            hanging = with_act("time.sleep(60)").encode()
+            skill = {"skill": "acts", "exercise": hanging}
+            channel.send({"op": "verify", "protocol": 1, "skills": [skill]})
+            job = _job(channel)
+            while channel.receive(5)["event"] != "started":  # type: ignore[index, call-overload]
+                pass
+            family = descendants(runner.process.pid)
+            assert len(family) == 3, "zygote, judge and learner"
+            runner.kill()
+            with pytest.raises(ChannelError):
+                while True:
+                    channel.receive(5)
+        _until(lambda: not any(alive(pid) for pid in family))
+        runner.start()
+        (left,) = client.hello(runner.socket)["unfinished"]
+        assert job[:8] in left
+        store = Store(runner.results)
+        assert store.state(job) == "interrupted"
+        assert [r.name for r in store.results(job)] == ["exercise"]
+        assert runner.verify("acts", GOOD)["acts"].status == "passed"
+
+
+def test_a_zygote_that_died_is_replaced(tmp_path: Path) -> None:
+    with running(COURSES / "outcomes", tmp_path) as runner:
+        assert runner.process is not None
+        (zygote,) = descendants(runner.process.pid)
+        os.kill(zygote, 9)
+        assert runner.verify("acts", GOOD)["acts"].status == "passed"
+        time.sleep(0.5)
+        assert runner.verify("acts", GOOD)["acts"].status == "passed", "it outlives its first job"
+
+
+def test_it_stops_when_told_and_takes_everything_with_it(tmp_path: Path) -> None:
+    with running(COURSES / "outcomes", tmp_path) as runner:
+        assert runner.process is not None
+        family = descendants(runner.process.pid)
+        runner.stop()
+        assert not any(alive(pid) for pid in family)
+        assert not runner.socket.exists()
+        with pytest.raises(client.NoRunner):
+            client.hello(runner.socket)
+
+
+def test_its_socket_may_lie_deeper_than_a_socket_address_reaches() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        deep = Path(folder, *["a-rather-long-folder-name"] * 6)
+        deep.mkdir(parents=True)
+        assert len(str(deep)) > 107
+        with running(COURSES / "outcomes", deep) as runner:
+            assert runner.verify("acts", GOOD)["acts"].status == "passed"
+
+
+def test_a_folder_without_a_runner_has_none(tmp_path: Path) -> None:
+    with pytest.raises(client.NoRunner), client.connect(tmp_path / "runner.sock"):
+        pass
+    with pytest.raises(client.NoRunner), client.connect(tmp_path / "nowhere" / "runner.sock"):
+        pass
+
+
+def test_a_channel_gives_up_on_half_a_message() -> None:
+    channel, other = pair()
+    other.sendall(struct.pack(">I", 100) + b"half")
+    with pytest.raises(Silent):
+        channel.receive(0.1)
+
+
+def test_descriptors_that_nobody_asked_for_are_closed() -> None:
+    channel, other = pair()
+    before = len(os.listdir("/proc/self/fd"))
+    with Path(__file__).open() as file:
+        Channel(other).send({"a": 1}, [file.fileno()] * 4)
+        channel.receive(1)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def _job(channel: Channel) -> str:
+    while True:
+        event = channel.receive(5)
+        assert isinstance(event, dict)
+        if event["event"] == "job":
+            return str(event["job"])
+
+
+def _until(true: object, seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

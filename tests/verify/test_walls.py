@@ -1,0 +1,172 @@
+"""The walls around learner code, attacked. What is not walled off yet is in `verify.sealing`.
+
+The attacks here only read and ask for permission; what signals, fills or forks is elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import COURSES, PROJECT, Runner, as_root, running
+from verify.sealing import FIXED, PASSED_ON
+
+SPY = '''
+import ctypes, gc, os, sys
+
+def family():
+    """The supervisor and its other children: zygote and judge."""
+    boss = os.getppid()
+    pids = [boss]
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) != os.getpid():
+            try:
+                stat = open(f"/proc/{name}/stat").read().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(stat[1]) == boss:
+                pids.append(int(name))
+    return pids
+
+def tried(action):
+    try:
+        action()
+    except OSError as error:
+        return error.errno
+    return "REACHED"
+
+class Iovec(ctypes.Structure):
+    _fields_ = [("base", ctypes.c_void_p), ("size", ctypes.c_size_t)]
+
+def read_memory(pid):
+    libc = ctypes.CDLL(None, use_errno=True)
+    buffer = ctypes.create_string_buffer(8)
+    here = Iovec(ctypes.addressof(buffer), 8)
+    there = Iovec(id(type), 8)  # mapped at the same place in every fork
+    if libc.process_vm_readv(pid, ctypes.byref(here), 1, ctypes.byref(there), 1, 0) < 0:
+        raise OSError(ctypes.get_errno(), "process_vm_readv")
+
+def trace(pid):
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.ptrace(0x4206, pid, 0, 0) < 0:
+        raise OSError(ctypes.get_errno(), "ptrace")
+
+def other():
+    return 7
+
+def act(x):
+'''
+
+REACH = """    pids = family()
+    tries = {}
+    for pid in pids:
+        tries[pid, "mem"] = tried(lambda: open(f"/proc/{pid}/mem", "rb").close())
+        for part in ("environ", "maps"):
+            tries[pid, part] = tried(lambda: open(f"/proc/{pid}/{part}", "rb").read(1))
+        tries[pid, "fd"] = tried(lambda: os.listdir(f"/proc/{pid}/fd"))
+        tries[pid, "root"] = tried(lambda: os.listdir(f"/proc/{pid}/root/"))
+        tries[pid, "readv"] = tried(lambda: read_memory(pid))
+        tries[pid, "ptrace"] = tried(lambda: trace(pid))
+    reached = [key for key, value in tries.items() if value == "REACHED"]
+    raise ValueError(f"{len(pids)} seen, {len(tries)} tries, reached {reached}")
+"""
+
+
+@pytest.fixture(scope="module", params=["as root", "as a user"])
+def runner(request: pytest.FixtureRequest) -> Iterator[Runner]:
+    """A runner started as root, whose learners have a user of their own, and one that was not."""
+    if not as_root():
+        pytest.skip("starting a runner as root and as another user needs root")
+    folder = Path(tempfile.mkdtemp(prefix="walls-"))
+    how: dict[str, Any] = {"env": {**os.environ, "HF_TOKEN": "sesame"}}
+    if request.param == "as a user":
+        how |= {"user": 58_000, "group": 58_000, "extra_groups": []}
+        os.chown(folder, 58_000, 58_000)
+    try:
+        with running(COURSES / "outcomes", folder, **how) as started:
+            yield started
+    finally:
+        shutil.rmtree(folder)
+
+
+def told(runner: Runner, body: str) -> str:
+    """Return what the learner's code found out: the message of the exception it raises."""
+    return runner.verify("acts", SPY + body)["acts"].message
+
+
+def test_the_memory_of_judge_zygote_and_supervisor_is_out_of_reach(runner: Runner) -> None:
+    message = told(runner, REACH)
+    seen = re.search(r"(\d+) seen, (\d+) tries, reached \[\]", message)
+    assert seen, message
+    assert int(seen[1]) == 3, "supervisor, zygote and judge must have been tried"
+    assert int(seen[2]) == 21
+
+
+def test_nothing_of_the_lab_is_in_the_learners_process(runner: Runner) -> None:
+    """No check, solution or misconception is loaded, and no object of the judge's is reachable."""
+    body = """    parts = sorted({"checks", "solution", "misconceptions"} & set(sys.modules))
+    texts = [o for o in gc.get_objects() if isinstance(o, dict) and "unchanged" in o]
+    checks = [o for o in gc.get_objects() if type(o).__name__ in ("Bench", "Trial", "Misconception")]
+    raise ValueError(f"loaded {parts}, found {texts}, {checks}")
+"""
+    assert "loaded [], found [], []" in told(runner, body)
+
+
+def test_the_spy_would_report_what_it_reaches(runner: Runner) -> None:
+    """The attack above proves something only if it succeeds where nothing is in its way."""
+    body = REACH.replace("pids = family()", "pids = [os.getpid()]")
+    message = told(runner, body)
+    assert all(part in message for part in ("'mem'", "'environ'", "'maps'", "'fd'", "'readv'"))
+
+
+def test_its_environment_is_allow_listed(runner: Runner) -> None:
+    body = """    memory = open("/proc/self/environ").read()
+    raise ValueError(sorted(os.environ), "sesame" in memory, "sesame" in str(os.environ))
+"""
+    message = told(runner, body)
+    allowed = {*PASSED_ON, *FIXED, "HOME", "TMPDIR", "USER", "LOGNAME", "HF_HOME"}
+    assert set(re.findall(r"'([A-Z_]+)'", message)) <= allowed
+    assert "], False, False)" in message
+
+
+def test_it_inherits_no_descriptor_but_its_own_four(runner: Runner) -> None:
+    body = "    raise ValueError(sorted(int(f) for f in os.listdir('/proc/self/fd'))[:-1])\n"
+    assert "[0, 1, 2, 3]" in told(runner, body)
+
+
+def test_it_gains_no_privilege_by_running_a_setuid_program(runner: Runner) -> None:
+    body = """    status = open("/proc/self/status").read()
+    raise ValueError([line for line in status.splitlines() if "NoNewPrivs" in line or "CapEff" in line])
+"""
+    message = told(runner, body)
+    assert "NoNewPrivs:\\t1" in message
+    assert "CapEff:\\t0000000000000000" in message
+
+
+def test_it_starts_in_a_directory_of_its_own_that_goes_with_the_job(runner: Runner) -> None:
+    body = (
+        "    open('here', 'w').write('x')\n    raise ValueError(os.getcwd(), os.environ['HOME'])\n"
+    )
+    message = told(runner, body)
+    (directory,) = set(re.findall(r"'(/[^']+)'", message))
+    assert not Path(directory).exists()
+
+
+def test_two_jobs_draw_different_random_numbers(runner: Runner) -> None:
+    body = "    import random, torch; raise ValueError(os.urandom(8).hex())\n"
+    assert told(runner, body) != told(runner, body)
+
+
+def test_nothing_is_ever_unpickled() -> None:
+    """No module of ours uses a format that runs code when it is read."""
+    forbidden = re.compile(r"\b(c?pickle|dill|cloudpickle|marshal|shelve|joblib)\b|torch\.load")
+    for file in [*PROJECT.glob("verify/**/*.py"), *PROJECT.glob("labs/*/*.py")]:
+        found = forbidden.search(file.read_text())
+        assert not found, f"{file}: {found}"

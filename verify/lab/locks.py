@@ -1,0 +1,110 @@
+"""Which lock files make the environment here, and whether it is made from them already."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from verify.lab.layout import Layout
+
+# Where the CPU build of torch comes from on a machine whose own package index lacks it:
+# the local version `+cpu` is on PyTorch's index only.
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+
+LAB = "lab.lock"
+TEST = "test.lock"
+
+_DRIVER_FILES = (Path("/proc/driver/nvidia/version"), Path("/dev/nvidiactl"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """Which build of torch is taken, why, and how much disk an environment with it needs."""
+
+    name: str
+    why: str
+    bytes_needed: int
+
+    @property
+    def torch_lock(self) -> str:
+        """The lock file with that build of torch."""
+        return f"torch-{self.name}.lock"
+
+
+@dataclasses.dataclass(frozen=True)
+class Stamp:
+    """What an environment was made from; written when it is whole.
+
+    Attributes:
+        venv: Where it is: its scripts name their interpreter by path, so it cannot be moved.
+        python: ``major.minor`` of its Python.
+        variant: ``cpu`` or ``cuda``.
+        locks: The hash of each lock file installed.
+    """
+
+    venv: str
+    python: str
+    variant: str
+    locks: dict[str, str]
+
+    def lacks(self, wanted: Stamp) -> list[str]:
+        """Return the lock files of ``wanted`` that are not installed as they now are."""
+        return [lock for lock, text in wanted.locks.items() if self.locks.get(lock) != text]
+
+
+def find_variant() -> Variant:
+    """Return the variant for this machine."""
+    if _has_nvidia_gpu():
+        return Variant("cuda", "an NVIDIA GPU is here", 12 * 1024**3)
+    return Variant("cpu", "no NVIDIA GPU was found", 3 * 1024**3)
+
+
+def wanted_stamp(layout: Layout, variant: Variant, python: str, *, tests: bool) -> Stamp:
+    """Return the stamp that the environment should have."""
+    names = [variant.torch_lock, LAB, *([TEST] if tests else [])]
+    hashes = {n: hashlib.sha256((layout.locks / n).read_bytes()).hexdigest() for n in names}
+    return Stamp(str(layout.venv.resolve()), python, variant.name, hashes)
+
+
+def read_stamp(layout: Layout) -> Stamp | None:
+    """Return the stamp of the environment, or None when there is no whole one."""
+    try:
+        return Stamp(**json.loads(_stamp_file(layout).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def write_stamp(layout: Layout, stamp: Stamp) -> None:
+    """Write the stamp."""
+    new = _stamp_file(layout).with_suffix(".new")
+    new.write_text(json.dumps(dataclasses.asdict(stamp), indent=2))
+    new.replace(_stamp_file(layout))
+
+
+def packages(lock: Path) -> list[str]:
+    """Return the pinned packages of ``lock`` as ``name==version``."""
+    lines = lock.read_text().splitlines()
+    return [line.split()[0] for line in lines if "==" in line and line[:1] not in ("#", " ")]
+
+
+def _stamp_file(layout: Layout) -> Path:
+    return layout.venv / "made-from.json"
+
+
+def _has_nvidia_gpu() -> bool:
+    if any(file.exists() for file in _DRIVER_FILES):
+        return True
+    tool = shutil.which("nvidia-smi")  # the only sign of a GPU under WSL
+    if tool is None:
+        return False
+    try:
+        answer = subprocess.run([tool, "-L"], capture_output=True, timeout=20, check=False)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return answer.returncode == 0 and b"GPU" in answer.stdout

@@ -1,0 +1,148 @@
+"""Running pip on the lab's environment: every line into the log, the telling ones to the screen."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import importlib.util
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from verify.lab.problems import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+# `pip --python` came with 22.3, machine-readable download progress with 24.1
+# (https://pip.pypa.io/en/stable/news/).
+_CAN_SERVE_OTHERS = (22, 3)
+_CAN_TELL_PROGRESS = (24, 1)
+_TICK = 0.2  # seconds between two looks at the environment while pip is silent
+
+# Settings of the person's own pip that would install to another place than the environment.
+_ELSEWHERE = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_DRY_RUN", "PYTHONPATH")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a run of pip ended: its exit code, and all it printed."""
+
+    code: int
+    output: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Pip:
+    """A pip that installs into one environment: the command's beginning, and its version."""
+
+    command: tuple[str, ...]
+    version: tuple[int, ...]
+
+    def install(
+        self, lock: Path, log: Path, hear: Callable[[str | None], None], *options: str
+    ) -> Outcome:
+        """Install ``lock`` and append everything pip prints to ``log``.
+
+        Args:
+            lock: A requirement file with hashes.
+            log: Where the output goes.
+            hear: Called with each line, and with None now and then while there is none.
+            options: What else to ask of pip.
+        """
+        bar = "raw" if self.version >= _CAN_TELL_PROGRESS else "off"
+        command = [*self.command, "install", "--require-hashes", "--only-binary", ":all:"]
+        command += ["--no-input", "--no-user", "--progress-bar", bar, *options, "-r", str(lock)]
+        with log.open("a", encoding="utf-8") as file:
+            file.write(f"\n# {time.strftime('%Y-%m-%d %H:%M:%S')} {' '.join(command)}\n")
+            process = _start(command)
+            try:
+                told = []
+                for line in _lines(process):
+                    if line is not None:
+                        file.write(line)
+                        told.append(line)
+                    hear(line and line.rstrip("\n"))
+                return Outcome(process.wait(), "".join(told))
+            finally:
+                _end(process)
+
+
+def find_pip(python: Path) -> Pip:
+    """Return a pip for the environment of ``python``: the one beside Invoke, or one made there.
+
+    Raises:
+        Problem: there is none, and this Python cannot make one.
+    """
+    if importlib.util.find_spec("pip"):
+        version = _version(importlib.metadata.version("pip"))
+        if version >= _CAN_SERVE_OTHERS:
+            return Pip((sys.executable, "-m", "pip", "--python", str(python)), version)
+    made = subprocess.run([python, "-I", "-m", "ensurepip"], capture_output=True, check=False)  # noqa: S603
+    if made.returncode:
+        raise Problem(
+            "There is no pip to install the lab's libraries with.",
+            cause="Debian and Ubuntu keep it in a package of its own",
+            type_this="sudo apt install python3-venv && invoke lab.up",
+        )
+    told = subprocess.check_output([python, "-I", "-m", "pip", "--version"], text=True)  # noqa: S603
+    return Pip((str(python), "-I", "-m", "pip"), _version(told.split()[1]))
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:2])
+
+
+def _start(command: list[str]) -> subprocess.Popen[str]:
+    env = {name: value for name, value in os.environ.items() if name not in _ELSEWHERE}
+    return subprocess.Popen(  # noqa: S603 (our own command, no shell)
+        command,
+        env=env | {"PYTHONUNBUFFERED": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        umask=0o022,  # learner code has another user and must be able to read the libraries
+    )
+
+
+def _lines(process: subprocess.Popen[str]) -> Iterator[str | None]:
+    """Yield what ``process`` prints, line by line, and None whenever it is silent for a tick."""
+    heard: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in process.stdout or ():
+            heard.put(line)
+        heard.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        try:
+            line = heard.get(timeout=_TICK)
+        except queue.Empty:
+            yield None
+        else:
+            if line is None:
+                return
+            yield line
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """See that ``process`` is over, after Ctrl-C too: pip undoes a half-made package on SIGINT."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    if process.stdout:
+        process.stdout.close()

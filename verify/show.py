@@ -1,0 +1,138 @@
+"""The terminal: each check as it is decided, then what it adds up to."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.padding import Padding
+from rich.status import Status
+from rich.text import Text
+
+from verify.lab.problems import Problem, show
+from verify.results import CheckResult, Run, SkillResult
+
+_MARKS = {
+    "passed": ("✓", "ok", "green"),
+    "failed": ("✗", "NO", "red"),
+    "advice": ("!", "!!", "yellow"),
+    "not_run": ("·", "--", "dim"),
+    "error": ("‼", "ERROR", "bold magenta"),
+}
+
+
+class Screen:
+    """Shows a run on the terminal. Learner's text is never taken for markup."""
+
+    def __init__(self, *, color: bool = True) -> None:
+        self._console = Console(no_color=True if not color else None, highlight=False)
+        self._status: Status | None = None
+        self._waiting: list[CheckResult] = []
+        self._began = time.perf_counter()
+        self._fancy = (self._console.encoding or "").lower().startswith("utf")
+
+    def event(self, event: dict[str, Any]) -> None:
+        """Show one of the runner's events."""
+        kind = event["event"]
+        if kind == "job":
+            self._stop()
+            self._console.print(Text.assemble((event["skill"], "bold"), "  ", event["title"]))
+            self.waiting("reading exercise.py")
+        elif kind == "started":
+            self.waiting(event["check"])
+        elif kind == "waiting":
+            self.waiting("another verification is running; waiting for it")
+        elif kind == "result":
+            self._result(msgspec.convert(event["result"], CheckResult))
+        elif kind == "skill":
+            self._stop()
+            self._verdict(msgspec.convert(event["skill"], SkillResult))
+
+    def waiting(self, text: str) -> None:
+        """Show what is being waited for, on a terminal that can take it back."""
+        if not self._console.is_terminal:
+            return
+        if self._status is None:
+            self._status = self._console.status(Text(text))
+            self._status.start()
+        self._status.update(Text(text))
+
+    def line(self, text: str) -> None:
+        """Print a line."""
+        self._stop()
+        self._console.print(Text(text))
+
+    def problem(self, problem: Problem) -> None:
+        """Show what happened, the likely cause and what to type."""
+        self._stop()
+        show(problem, Console(stderr=True, no_color=self._console.no_color, highlight=False))
+
+    def summary(self, run: Run) -> None:
+        """Show what the run adds up to."""
+        self._stop()
+        told = run.readiness
+        style = "bold green" if told.ready else "bold yellow" if told.missing else "bold"
+        self._console.print(Text(f"Readiness: {told.advice}", style))
+        for skill, review in told.review.items():
+            self._console.print(Text(f"  {skill}: review {review}"))
+        took = time.perf_counter() - self._began
+        practice = " (practice: the seed was given)" if run.practice else ""
+        where = f"{run.environment.runtime} runner, sealing {run.environment.sealing}"
+        self._console.print(Text(f"seed {run.seed}{practice} · {where} · {took:.2f} s", "dim"))
+
+    def _result(self, result: CheckResult) -> None:
+        if result.status == "not_run":
+            self._waiting.append(result)
+            return
+        self._flush()
+        kind = "advice" if result.status == "failed" and result.level == "advice" else result.status
+        self._print(kind, result.title)
+        if result.status == "passed":
+            return
+        self._detail(result.message)
+        if result.hint:
+            self._detail(result.hint, "Hint: ")
+        if result.review and result.status == "failed":
+            self._detail(f'the lesson (README.md), section "{result.review}"', "Review: ")
+
+    def _flush(self) -> None:
+        """Show the checks that were not run, those for the same reason in one line."""
+        reasons: dict[str, list[CheckResult]] = {}
+        for result in self._waiting:
+            reasons.setdefault(result.message, []).append(result)
+        for reason, results in reasons.items():
+            if len(results) == 1:
+                self._print("not_run", f"{results[0].title} ({reason})")
+            else:
+                names = ", ".join(result.name for result in results)
+                self._print("not_run", f"{len(results)} checks {reason} ({names})")
+        self._waiting.clear()
+
+    def _verdict(self, skill: SkillResult) -> None:
+        self._flush()
+        checks = [check for check in skill.checks if check.level == "check"]
+        passed = sum(check.status == "passed" for check in checks)
+        if skill.ready:
+            self._console.print(
+                Text(f"  ready: {passed} of {len(checks)} checks passed\n", "green")
+            )
+        else:
+            text = f"  not ready yet: {passed} of {len(checks)} checks passed\n"
+            self._console.print(Text(text, "yellow"))
+
+    def _print(self, kind: str, text: str) -> None:
+        fancy, plain, style = _MARKS[kind]
+        mark = fancy if self._fancy else plain
+        line = Text.assemble((mark, style), " ", (text, "dim" if kind == "not_run" else ""))
+        self._console.print(Padding(line, (0, 0, 0, 2)))
+
+    def _detail(self, text: str, label: str = "") -> None:
+        line = Text.assemble((label, "bold"), text)
+        self._console.print(Padding(line, (0, 0, 0, 6)))
+
+    def _stop(self) -> None:
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
