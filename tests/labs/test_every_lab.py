@@ -6,6 +6,7 @@ Nothing here names a skill; what a lab must hold besides is in the test of its o
 from __future__ import annotations
 
 import ast
+import dataclasses
 import inspect
 import itertools
 import re
@@ -16,11 +17,13 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PROJECT, Runner
-from verify.authoring import Check
+from verify.authoring import Check, Misconception
 from verify.compare import same
 from verify.extract import Source
 from verify.judging import PARTS, Bench
 from verify.labs import Lab, find_labs
+from verify.plain import Plain
+from verify.trial import Failure, Trial
 
 LABS = find_labs(PROJECT / "labs")
 SEEDS = range(20)
@@ -56,43 +59,75 @@ def test_the_solution_passes(bench: Bench) -> None:
         assert verdict.status in allowed, (check.name, seed, verdict)
 
 
-def test_each_misconception_is_caught_with_its_own_hint(bench: Bench) -> None:
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """What a check observed of a misconception, and whether it failed it."""
+
+    wrong: Misconception
+    observations: list[Plain]
+    failed: bool
+
+
+@pytest.fixture(scope="module")
+def seen(bench: Bench) -> dict[tuple[str, int], list[Seen]]:
+    """Every check run once on every misconception that it may answer, on every seed."""
+    return {
+        (check.name, seed): [_see(bench, check, w, seed) for w in bench.misconceptions_at(check)]
+        for check, seed in itertools.product(bench.checks, SEEDS)
+        if not check.gpu
+    }
+
+
+def _see(bench: Bench, check: Check, wrong: Misconception, seed: int) -> Seen:
+    trial = Trial(bench.rehearse(**{wrong.function: wrong.run}), seed, check)
+    try:
+        check.run(trial)
+    except Failure:
+        return Seen(wrong, trial.observations, failed=True)
+    return Seen(wrong, trial.observations, failed=False)
+
+
+def test_each_misconception_is_caught_on_every_seed(
+    bench: Bench, seen: dict[tuple[str, int], list[Seen]]
+) -> None:
     for wrong, seed in itertools.product(bench.misconceptions, SEEDS):
+        verdicts = [
+            one.failed
+            for (_, at), all_seen in seen.items()
+            for one in all_seen
+            if at == seed and one.wrong is wrong
+        ]
+        assert any(verdicts), f"{wrong.name} is not caught on seed {seed}"
+
+
+def test_no_observation_of_a_mistake_could_be_another_mistakes(
+    seen: dict[tuple[str, int], list[Seen]],
+) -> None:
+    """So a failure that equals a misconception's earns that one's hint and no other's."""
+    for (check, seed), all_seen in seen.items():
+        for one, other in itertools.combinations(all_seen, 2):
+            if one.failed or other.failed:
+                alike = same(list(one.observations), list(other.observations))
+                assert not alike, (check, seed, one.wrong.name, other.wrong.name)
+
+
+def test_each_misconception_is_told_its_own_hint(bench: Bench) -> None:
+    for wrong in bench.misconceptions:
         learner = bench.rehearse(**{wrong.function: wrong.run})
         verdicts = [
-            bench.judge(check, learner, seed)
+            bench.judge(check, learner, seed=0)
             for check in bench.checks
-            if not check.gpu and bench_may_answer(bench, check, wrong.name)
+            if not check.gpu and wrong in bench.misconceptions_at(check)
         ]
-        failed = [verdict for verdict in verdicts if verdict.status == "failed"]
-        assert failed, f"{wrong.name} is not caught on seed {seed}"
-        told = {(verdict.misconception, verdict.hint) for verdict in failed}
-        assert told == {(wrong.name, wrong.hint)}, (seed, told)
+        told = {(v.misconception, v.hint) for v in verdicts if v.status == "failed"}
+        assert told == {(wrong.name, wrong.hint)}
 
 
-def bench_may_answer(bench: Bench, check: Check, name: str) -> bool:
-    return any(wrong.name == name for wrong in bench.misconceptions_at(check))
-
-
-def test_no_two_mistakes_look_alike_where_both_fail(bench: Bench) -> None:
-    for check, seed in itertools.product((c for c in bench.checks if not c.gpu), SEEDS):
-        seen = []
-        for wrong in bench.misconceptions_at(check):
-            learner = bench.rehearse(**{wrong.function: wrong.run})
-            if bench.judge(check, learner, seed).status == "failed":
-                seen.append((wrong, bench.observe_misconception(check, wrong, seed).observations))
-        for (one, left), (other, right) in itertools.combinations(seen, 2):
-            assert not same(list(left), list(right)), (check.name, seed, one.name, other.name)
-
-
-def test_no_check_is_without_a_mistake_that_fails_it(bench: Bench) -> None:
-    for check in (c for c in bench.checks if not c.gpu):
-        caught = [
-            wrong.name
-            for wrong in bench.misconceptions_at(check)
-            if bench.judge(check, bench.rehearse(**{wrong.function: wrong.run}), 0).status == "failed"
-        ]
-        assert caught, check.name
+def test_no_check_is_without_a_mistake_that_fails_it(
+    seen: dict[tuple[str, int], list[Seen]],
+) -> None:
+    for (check, seed), all_seen in seen.items():
+        assert any(one.failed for one in all_seen), (check, seed)
 
 
 def test_every_hint_is_a_sentence_of_its_own(bench: Bench) -> None:
@@ -138,7 +173,9 @@ def _parse(signature: str) -> ast.FunctionDef:
     return node
 
 
-def test_the_starter_fails_cleanly_with_a_hint_for_each_function(lab: Lab, real_labs: Runner) -> None:
+def test_the_starter_fails_cleanly_with_a_hint_for_each_function(
+    lab: Lab, real_labs: Runner
+) -> None:
     results = real_labs.verify(lab.skill, (lab.folder / "exercise.py").read_bytes())
     first, *others = results.values()
     assert first.status == "passed"
@@ -176,7 +213,9 @@ def _misconception_sources(lab: Lab) -> tuple[str, dict[str, str]]:
     tree = ast.parse((lab.folder / "misconceptions.py").read_text())
     header, sources = [FUTURE], {}
     for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and any("misconception" in ast.unparse(d) for d in node.decorator_list):
+        if isinstance(node, ast.FunctionDef) and any(
+            "misconception" in ast.unparse(d) for d in node.decorator_list
+        ):
             node.decorator_list = []
             sources[node.name] = ast.unparse(node)
         elif not ast.unparse(node).startswith(("from verify", "from __future__", "from solution")):
@@ -207,7 +246,9 @@ def test_the_starter_and_the_scene_hold_no_answer(lab: Lab, bench: Bench) -> Non
 
 
 def test_the_lessons_code_runs(lab: Lab, tmp_path: Path) -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```", (lab.folder / "README.md").read_text(), re.M | re.S)
+    blocks = re.findall(
+        r"^```python\n(.*?)^```", (lab.folder / "README.md").read_text(), re.M | re.S
+    )
     assert blocks
     came = subprocess.run(
         [sys.executable, "-c", "\n".join(blocks)], cwd=tmp_path, capture_output=True, check=False

@@ -160,7 +160,7 @@ def test_optional_skills_do_not_count_unless_they_are_asked_for(workspace: Path)
 
 
 def test_the_client_imports_nothing_heavy() -> None:
-    script = "import sys, verify.cli; sys.exit(len({'torch', 'numpy', 'transformers'} & set(sys.modules)))"
+    script = "import sys, verify.cli; sys.exit(len({'torch', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", script], cwd=PROJECT, check=False).returncode == 0
 
 

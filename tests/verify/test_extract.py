@@ -68,8 +68,8 @@ OFFSET = 1
 
 
 def test_conditional_imports_are_run_and_keep_what_was_bound_before() -> None:
-    text = "try:\n    import nowhere_at_all as n\nexcept ImportError:\n    n = None\ndef f(): return n\n"
-    assert result(text) is None
+    optional = "try:\n    import nowhere_at_all as n\nexcept ImportError:\n    n = None\n"
+    assert result(optional + "def f(): return n\n") is None
     assert result("k = 1\nif k > 5:\n    k = 2\ndef f(): return k\n") == 1
 
 
@@ -98,8 +98,8 @@ def test_recursion_and_mutual_recursion_end() -> None:
 
 
 def test_future_imports_and_star_imports_are_kept() -> None:
-    text = "from __future__ import annotations\nfrom math import *\ndef f(x: Nowhere): return floor(x)\n"
-    assert result(text, 2.5) == 2
+    imports = "from __future__ import annotations\nfrom math import *\n"
+    assert result(imports + "def f(x: Nowhere): return floor(x)\n", 2.5) == 2
 
 
 def test_tuple_targets_starred_and_walrus_bind() -> None:

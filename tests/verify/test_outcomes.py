@@ -1,4 +1,4 @@
-"""Every way an exercise can end, through the real runner: one clear line, and the next job unharmed."""
+"""Every way an exercise can end, through the real runner: one clear line, the next job unharmed."""
 
 from __future__ import annotations
 

@@ -113,7 +113,8 @@ def test_nothing_of_the_lab_is_in_the_learners_process(runner: Runner) -> None:
     """No check, solution or misconception is loaded, and no object of the judge's is reachable."""
     body = """    parts = sorted({"checks", "solution", "misconceptions"} & set(sys.modules))
     texts = [o for o in gc.get_objects() if isinstance(o, dict) and "unchanged" in o]
-    checks = [o for o in gc.get_objects() if type(o).__name__ in ("Bench", "Trial", "Misconception")]
+    kinds = ("Bench", "Trial", "Misconception")
+    checks = [o for o in gc.get_objects() if type(o).__name__ in kinds]
     raise ValueError(f"loaded {parts}, found {texts}, {checks}")
 """
     assert "loaded [], found [], []" in told(runner, body)
@@ -142,8 +143,8 @@ def test_it_inherits_no_descriptor_but_its_own_four(runner: Runner) -> None:
 
 
 def test_it_gains_no_privilege_by_running_a_setuid_program(runner: Runner) -> None:
-    body = """    status = open("/proc/self/status").read()
-    raise ValueError([line for line in status.splitlines() if "NoNewPrivs" in line or "CapEff" in line])
+    body = """    lines = open("/proc/self/status").read().splitlines()
+    raise ValueError([line for line in lines if line.startswith(("NoNewPrivs", "CapEff"))])
 """
     message = told(runner, body)
     assert "NoNewPrivs:\\t1" in message
