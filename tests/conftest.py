@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in the runner, and before torch is imported
+
 import signal
 import subprocess
 import sys

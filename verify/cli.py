@@ -51,6 +51,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _verify(options: argparse.Namespace, screen: Screen) -> int:
     layout = Layout(PROJECT)
+    options.labs = options.labs and options.labs.resolve()
     labs = _labs(options.labs or layout.labs)
     chosen = _chosen(labs, options.skill or [])
     workspace = options.workspace or layout.workspace

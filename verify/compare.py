@@ -11,6 +11,7 @@ from verify.tensors import to_tensor
 
 RTOL = 1e-4  # of the largest magnitude in the truth: float32 arithmetic in another order
 ATOL = 1e-6
+_TELLING = frozenset({"NotImplementedError", "ZeroDivisionError", "OverflowError", "MemoryError"})
 
 
 def same(came: Plain, truth: Plain, *, rtol: float = RTOL, atol: float = ATOL) -> bool:
@@ -18,7 +19,8 @@ def same(came: Plain, truth: Plain, *, rtol: float = RTOL, atol: float = ATOL) -
 
     An int may stand where a float is meant and a 0-d tensor where a number is; a bool may not.
     Shapes, lengths and keys must be equal; a floating dtype may be another one. Two exceptions are
-    the same if their types are, two opaque values if their types are. NaN equals NaN only.
+    the same if type and text are (for a few telling types the type is enough), two opaque values
+    if their types are. NaN equals NaN only.
     """
     came, truth = number(came), number(truth)
     if isinstance(truth, bool) or isinstance(came, bool):
@@ -39,9 +41,16 @@ def same(came: Plain, truth: Plain, *, rtol: float = RTOL, atol: float = ATOL) -
             and came.keys() == truth.keys()
             and all(same(came[key], truth[key], rtol=rtol, atol=atol) for key in truth)
         )
-    if isinstance(truth, Raised | Opaque):
-        return type(came) is type(truth) and came.type == truth.type
+    if isinstance(truth, Raised):
+        return isinstance(came, Raised) and _alike(came, truth)
+    if isinstance(truth, Opaque):
+        return isinstance(came, Opaque) and came.type == truth.type
     return type(came) is type(truth) and came == truth
+
+
+def _alike(came: Raised, truth: Raised) -> bool:
+    """Compare exceptions by type, and by text where the type alone does not say what went wrong."""
+    return came.type == truth.type and (came.type in _TELLING or came.text == truth.text)
 
 
 def number(value: Plain) -> Plain:

@@ -70,8 +70,13 @@ def test_wrong_answers_are_not(came: object, truth: object) -> None:
     assert not same(plain(came), plain(truth))
 
 
-def test_exceptions_are_the_same_by_type() -> None:
-    assert same(Raised("ValueError", "a", 3), Raised("ValueError", "b", None))
+def test_exceptions_are_the_same_by_type_and_by_what_they_say() -> None:
+    assert same(Raised("ValueError", "a", 3), Raised("ValueError", "a", None))
+    assert not same(Raised("ValueError", "a", 3), Raised("ValueError", "b", 3))
+    assert same(
+        Raised("ZeroDivisionError", "division by zero", 3),
+        Raised("ZeroDivisionError", "float division by zero", 3),
+    )
     assert not same(Raised("ValueError", "a", 3), Raised("TypeError", "a", 3))
     assert not same(Opaque("ValueError", "a"), Raised("ValueError", "a", 3))
 
