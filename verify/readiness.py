@@ -1,4 +1,4 @@
-"""From skills to advice: nothing missing, one or two gaps, or the modules first."""
+"""From skills to advice: go on, review for some hours, or the modules first."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def readiness(skills: list[SkillResult], labs: list[Lab]) -> Readiness:
 
 def _advice(missing: int, unseen: int) -> str:
     if not missing and not unseen:
-        return "Every required skill is ready: go on to the quickstart."
+        return "Every required skill is ready: go on to fine-tuning."
     if not missing:
         return f"Nothing is missing so far; {_skills(unseen)} not verified yet."
     if missing <= FEW_GAPS:

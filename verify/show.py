@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from typing import Any
 
 import msgspec
 from rich.console import Console
-from rich.padding import Padding
 from rich.status import Status
 from rich.text import Text
 
@@ -93,9 +93,9 @@ class Screen:
             return
         self._detail(result.message)
         if result.hint:
-            self._detail(result.hint, "Hint: ")
+            self._detail(result.hint, "Hint:")
         if result.review and result.status == "failed":
-            self._detail(f'the lesson (README.md), section "{result.review}"', "Review: ")
+            self._detail(f'the lesson (README.md), section "{result.review}"', "Review:")
 
     def _flush(self) -> None:
         """Show the checks that were not run, those for the same reason in one line."""
@@ -114,23 +114,38 @@ class Screen:
         self._flush()
         checks = [check for check in skill.checks if check.level == "check"]
         passed = sum(check.status == "passed" for check in checks)
+        missing = sum(check.cause == "missing" for check in checks)
+        told = f"{passed} of {len(checks) - missing} checks passed"
+        told += f", {missing} not run here" if missing else ""
         if skill.ready:
-            self._console.print(
-                Text(f"  ready: {passed} of {len(checks)} checks passed\n", "green")
-            )
+            self._console.print(Text(f"  ready: {told}\n", "green"))
         else:
-            text = f"  not ready yet: {passed} of {len(checks)} checks passed\n"
-            self._console.print(Text(text, "yellow"))
+            self._console.print(Text(f"  not ready yet: {told}\n", "yellow"))
 
     def _print(self, kind: str, text: str) -> None:
         fancy, plain, style = _MARKS[kind]
         mark = fancy if self._fancy else plain
-        line = Text.assemble((mark, style), " ", (text, "dim" if kind == "not_run" else ""))
-        self._console.print(Padding(line, (0, 0, 0, 2)))
+        self._block(mark, style, text, 2, "dim" if kind == "not_run" else "")
 
     def _detail(self, text: str, label: str = "") -> None:
-        line = Text.assemble((label, "bold"), text)
-        self._console.print(Padding(line, (0, 0, 0, 6)))
+        self._block(label, "bold", text, 6)
+
+    def _block(self, label: str, label_style: str, text: str, indent: int, style: str = "") -> None:
+        """Print ``text`` after ``label``, its further lines indented by two more."""
+        width = max(self._console.width - 1, 30)
+        first, *others = textwrap.wrap(
+            f"{label} {text}" if label else text,
+            width,
+            initial_indent=" " * indent,
+            subsequent_indent=" " * (indent + 2 * bool(label)),
+            break_on_hyphens=False,
+        )
+        head = " " * indent + label
+        assert first.startswith(head)
+        line = Text.assemble((head, label_style), (first[len(head) :], style))
+        self._console.print(line, soft_wrap=True)
+        for other in others:
+            self._console.print(Text(other, style), soft_wrap=True)
 
     def _stop(self) -> None:
         if self._status is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -61,6 +62,30 @@ def test_a_wrong_one_is_not_and_says_why_and_what_to_review(workspace: Path) -> 
 
 def test_colour_is_for_terminals_only(workspace: Path) -> None:
     assert "\x1b" not in toy(workspace, SQUARED).stdout
+
+
+@pytest.mark.parametrize("off", [None, "--no-color", "NO_COLOR"])
+def test_colour_on_a_terminal_can_be_turned_off(workspace: Path, off: str | None) -> None:
+    (workspace / "double" / "exercise.py").write_text(SQUARED)
+    command = [sys.executable, "-m", "verify", "--labs", str(COURSES / "toy")]
+    command += ["--workspace", str(workspace), *([off] if off == "--no-color" else [])]
+    environment = {**os.environ, "TERM": "xterm"} | ({"NO_COLOR": "1"} if off == "NO_COLOR" else {})
+    ours, theirs = os.openpty()
+    ended = subprocess.Popen(command, stdout=theirs, stderr=theirs, cwd=PROJECT, env=environment)
+    os.close(theirs)
+    shown = b""
+    while part := _read(ours):
+        shown += part
+    assert ended.wait() == 1
+    coloured = re.search(rb"\x1b\[[0-9;]*3[0-9]m", shown)
+    assert bool(coloured) is (off is None)
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 4096)
+    except OSError:  # the other side of a terminal that closes is an error, not an end
+        return b""
 
 
 def test_the_record_is_written_as_json_and_junit(workspace: Path) -> None:

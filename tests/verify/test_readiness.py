@@ -38,10 +38,10 @@ def check(status: Any, cause: str | None = None, level: Any = "check") -> CheckR
 LABS = [lab(name) for name in "abcd"] + [lab("extra", required=False)]
 
 
-def test_nothing_missing_goes_to_the_quickstart() -> None:
+def test_nothing_missing_goes_on() -> None:
     told = readiness([skill(name, True) for name in "abcd"], LABS)
     assert told.ready
-    assert "quickstart" in told.advice
+    assert "go on to fine-tuning" in told.advice
 
 
 @pytest.mark.parametrize("gaps", ["a", "ab"])
