@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -61,8 +61,11 @@ class Trial:
         """Draw an int64 tensor of ``shape`` from ``low <= x < high``."""
         return torch.randint(low, high, shape, generator=self.generator)
 
-    def observe(self, scene: str, **inputs: object) -> Plain:
+    def observe(self, scene: str, **inputs: object) -> Any:
         """Play ``scene`` with ``inputs`` in the learner's process and return what came back.
+
+        It is plain data, of whatever form: a check that trips over a strange one is judged as the
+        learner's failure, so it may be used as if it were of the form that the scene returns.
 
         Args:
             scene: The name of a function in the lab's ``scene.py``.

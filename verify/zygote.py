@@ -71,11 +71,15 @@ def check_forkable() -> None:
     """Raise `RuntimeError` if a forked child could hang: more threads than one, or CUDA in use."""
     import torch  # noqa: PLC0415 - imported by then
 
-    threads = len(list(Path("/proc/self/task").iterdir()))
-    if threads != 1:
-        raise RuntimeError(f"the zygote has {threads} threads; it may have one")
+    if (count := threads()) != 1:
+        raise RuntimeError(f"the zygote has {count} threads; it may have one")
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         raise RuntimeError("CUDA is initialised in the zygote")
+
+
+def threads() -> int:
+    """Return how many threads this process has, those of libraries included."""
+    return len(list(Path("/proc/self/task").iterdir()))
 
 
 def fork_orphan(control: Channel, told: dict[str, Any], fds: list[int]) -> int:
@@ -83,10 +87,11 @@ def fork_orphan(control: Channel, told: dict[str, Any], fds: list[int]) -> int:
     reader, writer = os.pipe()
     middle = os.fork()
     if middle == 0:
+        between = os.getpid()
         child = os.fork()
         if child == 0:
             os.close(reader)
-            _wait_for_adoption(told["supervisor"])
+            _wait_for_adoption(between, told["supervisor"])
             _run(control, told, fds)
         os.write(writer, child.to_bytes(8, "big"))
         os._exit(0)
@@ -97,8 +102,11 @@ def fork_orphan(control: Channel, told: dict[str, Any], fds: list[int]) -> int:
     return pid
 
 
-def _wait_for_adoption(supervisor: int) -> None:
-    while os.getppid() != supervisor:
+def _wait_for_adoption(between: int, supervisor: int) -> None:
+    """Wait until ``between`` has ended; end if its parent did, so that somebody else adopted us."""
+    while (parent := os.getppid()) != supervisor:
+        if parent != between:
+            os._exit(1)
         os.sched_yield()
 
 

@@ -42,7 +42,7 @@ def training_counted(trial: Trial) -> None:
     draw = trial.random
     sizes = [draw.randint(10**8, 7 * 10**10) for _ in range(5)]
     few = [size // draw.randint(30, 90) for size in sizes]
-    cases = [
+    cases: list[dict[str, Any]] = [
         {"num_params": sizes[0], "trainable_params": sizes[0]},
         {"num_params": sizes[1], "trainable_params": few[1]},
         {"num_params": sizes[2], "trainable_params": few[2], "weight_bits": 4.127, "grad_bits": 32},
@@ -71,7 +71,8 @@ def training_measured_on_gpu(trial: Trial) -> None:
     asked = "training_bytes for linear layers in float32 with AdamW"
     if not isinstance(came, dict):
         trial.fail(asked, came)
-    told, peak = number(came["told"]), came["peak"]
+    told: Any = number(came["told"])
+    peak = came["peak"]
     if not _is_number(told):
         trial.fail(asked, told)
     trial.require(
@@ -85,7 +86,8 @@ def training_measured_on_gpu(trial: Trial) -> None:
 @check("usable_bytes", review="What is still free")
 def free_memory_read(trial: Trial) -> None:
     """`usable_bytes` reads the right number for the machine, in bytes."""
-    cases, truth = [], []
+    cases: list[dict[str, Any]] = []
+    truth: list[int] = []
     for unified, more in ((True, False), (False, True), (True, True), (False, False)):
         text, available = _meminfo(trial.random, mixed=unified and more)
         part = trial.random.uniform(1.1, 1.3) if more else trial.random.uniform(0.4, 0.6)
@@ -254,7 +256,7 @@ def memory_released(trial: Trial) -> None:
 # --------------------------------------------------------------------------------- the details
 def _checkpointed(trial: Trial, trained: list[str]) -> tuple[Any, dict[str, Any]]:
     """Return what the learner's model did and what the right one does, for new inputs."""
-    inputs = {
+    inputs: dict[str, Any] = {
         "seed": trial.random.getrandbits(31),
         "depth": trial.random.randint(3, 5),
         "factor": trial.random.choice([1.25, 1.5, 1.75, 2.0]),
@@ -326,7 +328,7 @@ def _trusted_steps(
         gradients = torch.autograd.grad(loss, list(net.parameters()))
         with torch.no_grad():
             for parameter, v, gradient in zip(net.parameters(), velocity, gradients, strict=True):
-                parameter -= lr * v.mul_(momentum).add_(gradient)
+                parameter.sub_(lr * v.mul_(momentum).add_(gradient))
     return [parameter.detach() for parameter in net.parameters()], losses
 
 

@@ -109,7 +109,8 @@ def checkpointed(
         The loss, the gradients, and the bytes saved for backward with (``saved``) and without
         (``plain``) what the exercise did.
     """
-    model = loud_llama(seed, depth, factor, trained).to(device())
+    model: nn.Module = loud_llama(seed, depth, factor, trained)
+    model.to(device())
     plain = backward(model.train(), ids)["saved"]
     model.eval().zero_grad()
     grad_mode = torch.is_grad_enabled()
@@ -127,7 +128,7 @@ def loud_llama(seed: int, depth: int, factor: float, trained: list[str]) -> Llam
 
     A parameter is trained if its name holds one of ``trained`` (empty: all of them are).
     """
-    model = tiny_llama(seed, depth)
+    model: LlamaForCausalLM = tiny_llama(seed, depth)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not trained or any(part in name for part in trained))
     model.model.norm = LouderInTraining(model.model.norm, factor)
@@ -171,7 +172,8 @@ def mixed_steps(
     ``products`` are the dtypes that linear layers gave, ``gradients`` those that the optimizer
     found when it stepped, ``"none"`` among them if it once found nothing but zeros.
     """
-    model = marked_llama(seed, marks, weights).to(device())
+    model: nn.Module = marked_llama(seed, marks, weights)
+    model.to(device())
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum)
     products: set[str] = set()
     gradients: set[str] = set()
@@ -196,7 +198,7 @@ def _gradient_dtypes(model: nn.Module) -> set[str]:
 
 def marked_llama(seed: int, marks: list[float], weights: list[float]) -> LlamaForCausalLM:
     """Return a `MarkedForCausalLM` in float32 and train mode, on the CPU."""
-    model = tiny_llama(seed, 2, MarkedForCausalLM).train()
+    model: MarkedForCausalLM = tiny_llama(seed, 2, MarkedForCausalLM).train()
     model.marks, model.weights = marks, weights
     return model
 
@@ -214,7 +216,7 @@ class Run:
     def __init__(self, size: int, *, cyclic: bool) -> None:
         self.model = nn.Linear(size, size)
         if cyclic:
-            self.model.owner = self
+            self.model.owner = self  # type: ignore[assignment]
 
 
 def released(exercise: Any, sizes: list[int], cyclic: list[bool]) -> dict[str, object]:

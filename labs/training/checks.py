@@ -205,9 +205,11 @@ def _rows(trial: Trial, ignore: int | str | None = None, scale: float = 2.0) -> 
         return {**case, "targets": trial.integers(0, vocabulary, n)}
     targets = trial.integers(1, vocabulary, n)
     if ignore == "a token":
-        ignore = case["ignore_index"] = trial.random.randrange(vocabulary)
-        targets = (ignore + targets) % vocabulary  # never the ignored one
-    targets[trial.random.sample(range(1, n), trial.random.randint(2, n - 3))] = ignore
+        token = case["ignore_index"] = trial.random.randrange(vocabulary)
+        targets = (token + targets) % vocabulary  # never the ignored one
+    else:
+        token = int(ignore)
+    targets[trial.random.sample(range(1, n), trial.random.randint(2, n - 3))] = token
     return {**case, "targets": targets}
 
 
@@ -265,10 +267,10 @@ def _loss(case: dict[str, Any]) -> float:
 def _gradient(case: dict[str, Any]) -> Tensor:
     """Return the true gradient: (softmax - one-hot) / kept rows, and 0 in the ignored ones."""
     kept = case["targets"] != case.get("ignore_index", IGNORED)
-    gradient = case["logits"].double().softmax(-1)
+    gradient: Tensor = case["logits"].double().softmax(-1)
     rows = torch.arange(len(kept))[kept]
     gradient[rows, case["targets"][kept]] -= 1
-    return gradient * kept.unsqueeze(-1) / int(kept.sum())
+    return gradient.mul(kept.unsqueeze(-1)).div(int(kept.sum()))
 
 
 def _shifted(case: dict[str, Any]) -> dict[str, Any]:

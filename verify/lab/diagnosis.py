@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from verify.lab.locks import CPU_INDEX
 from verify.lab.problems import Problem
 
 if TYPE_CHECKING:
@@ -63,10 +64,46 @@ def diagnose(outcome: Outcome, lock: Path, log: Path) -> Problem:
     return _no_file(text, outcome.code, lock, whole)
 
 
-def too_little_space(free: int, needed: int, place: Path) -> Problem:
-    """Return the problem of a disk that is too full to begin."""
+def no_cpu_torch(first: Outcome, second: Outcome, lock: Path, log: Path) -> Problem:
+    """Return the problem when neither the machine's own index nor PyTorch's had the CPU build."""
+    unreached = _NO_CONNECTION.search(second.output) or _WRONG_CERTIFICATE.search(second.output)
+    if not unreached or _NO_CONNECTION.search(first.output):
+        return diagnose(second, lock, log)
     return Problem(
-        f"{place} has {free / 1e9:.1f} GB free and the lab needs about {needed / 1e9:.0f} GB.",
+        f"The CPU build of torch cannot be had from here; the whole output is in {log}.",
+        cause=f"this machine's own package index lacks it, and {CPU_INDEX} does not answer",
+        type_this=f"PIP_FIND_LINKS=/folder/with/that/wheel {_AGAIN}",
+    )
+
+
+def no_environment(stderr: str, venv: Path) -> Problem:
+    """Return the problem of a Python that could not make an empty environment at ``venv``."""
+    if _NO_SPACE.search(stderr):
+        return too_little_space(0, 0, venv.parent)
+    last = stderr.strip().splitlines()[-1:] or ["no reason was given"]
+    return Problem(
+        f"{venv} could not be made: {last[0]}",
+        cause="this Python has no module venv: Debian and Ubuntu package it by itself",
+        type_this=f"sudo apt install python3-venv && {_AGAIN}",
+    )
+
+
+def no_pip(output: str, place: Path) -> Problem:
+    """Return the problem of a Python that could not make a pip of its own."""
+    if _NO_SPACE.search(output):
+        return too_little_space(0, 0, place)
+    return Problem(
+        "There is no pip to install the lab's libraries with.",
+        cause="Debian and Ubuntu keep it in a package of its own",
+        type_this=f"sudo apt install python3-venv && {_AGAIN}",
+    )
+
+
+def too_little_space(free: int, needed: int, place: Path) -> Problem:
+    """Return the problem of a disk with too few bytes ``free`` to begin; 0 ``needed``: unknown."""
+    need = f"the lab needs about {needed / 1e9:.0f} GB" if needed else "the lab needs more"
+    return Problem(
+        f"{place} has {free / 1e9:.1f} GB free and {need}.",
         cause="the disk or your quota on it is nearly full",
         type_this=f"df -h {place}  # then make room, and: {_AGAIN}",
     )

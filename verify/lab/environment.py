@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import shutil
 import subprocess
 import sys
@@ -24,7 +24,7 @@ _PROJECT_FILE = "finetune-lab.pth"  # a line in it is a folder on sys.path, with
 def is_ready(layout: Layout, *, tests: bool = False) -> bool:
     """Return whether the environment is whole and as the lock files now say."""
     python = _version(layout.python)
-    stamp = locks.read_stamp(layout)
+    stamp = locks.read_stamp(_made_from(layout))
     if python is None or stamp is None:
         return False
     wanted = locks.wanted_stamp(layout, locks.find_variant(), python, tests=tests)
@@ -67,12 +67,9 @@ def _is_to_be_made_anew(layout: Layout, variant: Variant) -> bool:
     if python is None:
         return True
     wanted = locks.wanted_stamp(layout, variant, python, tests=False)
-    if stamp := locks.read_stamp(layout):
+    if stamp := locks.read_stamp(_made_from(layout)):
         return not _same_place(stamp, wanted) or bool(stamp.lacks(wanted))
-    try:
-        return bool(json.loads(_plan(layout).read_text()) != wanted.locks)
-    except (OSError, ValueError):
-        return True
+    return locks.read_stamp(_to_be_made_from(layout)) != wanted
 
 
 def _begin(layout: Layout, steps: Steps, variant: Variant) -> None:
@@ -90,13 +87,9 @@ def _begin(layout: Layout, steps: Steps, variant: Variant) -> None:
     command = [str(python.executable), "-I", "-m", "venv", "--without-pip", str(layout.venv)]
     made = subprocess.run(command, capture_output=True, text=True, check=False, umask=0o022)  # noqa: S603
     if made.returncode:
-        raise Problem(
-            f"{layout.venv} could not be made: {made.stderr.strip()[-300:]}",
-            cause="Debian and Ubuntu keep virtual environments in a package of their own",
-            type_this="sudo apt install python3-venv && invoke lab.up",
-        )
+        raise diagnosis.no_environment(made.stderr, layout.venv)
     wanted = locks.wanted_stamp(layout, variant, python.version, tests=False)
-    _plan(layout).write_text(json.dumps(wanted.locks))
+    locks.write_stamp(_to_be_made_from(layout), wanted)
 
 
 def _require_outside(venv: Path) -> None:
@@ -113,15 +106,14 @@ def _install(layout: Layout, steps: Steps, variant: Variant, *, tests: bool) -> 
     python = _version(layout.python)
     assert python is not None
     wanted = locks.wanted_stamp(layout, variant, python, tests=tests)
-    stamp = locks.read_stamp(layout)
+    stamp = locks.read_stamp(_made_from(layout))
     pip = find_pip(layout.python)
     for name in stamp.lacks(wanted) if stamp else wanted.locks:
         _install_lock(layout, steps, pip, name)
     (_site(layout) / _PROJECT_FILE).write_text(f"{layout.root.resolve()}\n")
     kept = stamp.locks if stamp else {}
-    locks.write_stamp(
-        layout, locks.Stamp(wanted.venv, python, variant.name, {**kept, **wanted.locks})
-    )
+    made = dataclasses.replace(wanted, locks={**kept, **wanted.locks})
+    locks.write_stamp(_made_from(layout), made)
 
 
 def _install_lock(layout: Layout, steps: Steps, pip: Pip, name: str) -> None:
@@ -136,8 +128,10 @@ def _install_lock(layout: Layout, steps: Steps, pip: Pip, name: str) -> None:
     if outcome.code and name == "torch-cpu.lock" and diagnosis.no_match(outcome):
         title = f"{name} is not on this machine's index: from {locks.CPU_INDEX}"
         with progress.shown(steps, title, progress.Installation(total, site)) as hear:
-            options += ["--index-url", locks.CPU_INDEX]
-            outcome = pip.install(lock, layout.install_log, hear, *options)
+            first, elsewhere = outcome, ["--index-url", locks.CPU_INDEX]
+            outcome = pip.install(lock, layout.install_log, hear, *options, *elsewhere)
+        if outcome.code:
+            raise diagnosis.no_cpu_torch(first, outcome, lock, layout.install_log)
     if outcome.code:
         raise diagnosis.diagnose(outcome, lock, layout.install_log)
 
@@ -169,5 +163,9 @@ def _site(layout: Layout) -> Path:
     return layout.venv / "lib" / f"python{python}" / "site-packages"
 
 
-def _plan(layout: Layout) -> Path:
-    return layout.venv / "being-made-from.json"
+def _made_from(layout: Layout) -> Path:
+    return layout.venv / "made-from.json"
+
+
+def _to_be_made_from(layout: Layout) -> Path:
+    return layout.venv / "to-be-made-from.json"

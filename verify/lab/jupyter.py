@@ -25,13 +25,15 @@ PORT = 8888
 NAME = "jupyter"
 
 _START_SECONDS = 90.0
-_ANSWER_SECONDS = 5.0
+_ANSWER_SECONDS = 3.0
 _OK, _FORBIDDEN = 200, 403
 
 # A lesson opens as a page and an exercise as a notebook; nothing asks the network for news.
+# What is verified is what is saved, so saving does not wait for the usual two minutes.
 _OVERRIDES = {
     "@jupyterlab/docmanager-extension:plugin": {
-        "defaultViewers": {"markdown": "Markdown Preview", "python": "Jupytext Notebook"}
+        "defaultViewers": {"markdown": "Markdown Preview", "python": "Jupytext Notebook"},
+        "autosaveInterval": 10,
     },
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
 }
@@ -59,7 +61,8 @@ def start(layout: Layout, port: int) -> Identity:
         raise ports.in_use(port)
     token(layout)
     _configure(layout)
-    return service(layout).start(command(layout, port), environment(layout), port)
+    # A terminal opens in the folder that the server was started in.
+    return service(layout).start(command(layout, port), environment(layout), layout.workspace, port)
 
 
 def adopt(layout: Layout, port: int) -> Identity | None:
@@ -74,25 +77,27 @@ def adopt(layout: Layout, port: int) -> Identity | None:
     return identity
 
 
-def wait(layout: Layout, identity: Identity) -> None:
-    """Return when JupyterLab answers with the token and refuses without.
+def wait(layout: Layout, identity: Identity | None) -> Identity:
+    """Return ``identity`` when that JupyterLab answers with the token and refuses without.
 
     Raises:
         Problem: it ended, did not answer in time, or lets everybody in.
     """
     deadline = time.monotonic() + _START_SECONDS
-    while not answers(layout, identity):
-        if service(layout).running() != identity:
+    while identity is None or not answers(layout, identity):
+        if identity is None or service(layout).running() != identity:
             raise _failed(layout, "ended while it started")
         if time.monotonic() > deadline:
             raise _failed(layout, f"gave no answer within {_START_SECONDS:.0f} s")
         time.sleep(0.1)
     if (status := ask(identity.port, "")) != _FORBIDDEN:
+        service(layout).stop()
         raise Problem(
             f"JupyterLab answers {status} to somebody without the token: it was stopped.",
             cause="a jupyter configuration of this machine (in /etc/jupyter?) switches tokens off",
             type_this=f"{layout.venv}/bin/jupyter --paths  # shows where such a file can be",
         )
+    return identity
 
 
 def answers(layout: Layout, identity: Identity) -> bool:

@@ -92,12 +92,14 @@ def status(layout: Layout, steps: Steps, *, with_token: bool = False) -> int:
     table.add_row(
         "Runner",
         _state(there=process is not None, answers=told is not None),
-        runner.sealing(told) if told else "",
+        str(layout.socket) if told else "",
         str(told["pid"]) if told else "",
     )
     steps.console.print(table, highlight=False, soft_wrap=True)
     ready = "ready" if environment.is_ready(layout) else "missing, unfinished or out of date"
     steps.say(f"Environment: {ready} ({layout.venv})")
+    if told:
+        steps.say(f"Learner code: {runner.sealing(told)}")
     steps.say(f"Workspace:   {layout.workspace}")
     steps.say(f"Results:     {layout.results}")
     if told and not runner.is_current(told):
@@ -137,7 +139,7 @@ def _start_runner(layout: Layout, undo: contextlib.ExitStack) -> Identity | None
 
 def _wait_for_runner(layout: Layout, steps: Steps, started: Identity | None) -> None:
     with steps.step("Runner: loading the libraries") as step:
-        told = runner.wait(layout, started) if started else runner.hello(layout) or {}
+        told = runner.wait(layout, started or runner.service(layout).running())
         how = "started" if started else "running already"
         step.done = f"Runner: {how}, {runner.sealing(told)}"
     if started and (unfinished := told["unfinished"]):
@@ -166,10 +168,7 @@ def _start_jupyter(
 
 def _wait_for_jupyter(layout: Layout, steps: Steps, started: Identity | None) -> Identity:
     with steps.step("JupyterLab: starting") as step:
-        if started:
-            jupyter.wait(layout, started)
-        server = started or jupyter.service(layout).running()
-        assert server is not None
+        server = jupyter.wait(layout, started or jupyter.service(layout).running())
         how = "started" if started else "running already"
         root = " (as root, because you are)" if started and jupyter.runs_as_root() else ""
         step.done = (

@@ -72,29 +72,25 @@ def wanted_stamp(layout: Layout, variant: Variant, python: str, *, tests: bool) 
     return Stamp(str(layout.venv.resolve()), python, variant.name, hashes)
 
 
-def read_stamp(layout: Layout) -> Stamp | None:
-    """Return the stamp of the environment, or None when there is no whole one."""
+def read_stamp(file: Path) -> Stamp | None:
+    """Return the stamp in ``file``, or None when there is none."""
     try:
-        return Stamp(**json.loads(_stamp_file(layout).read_text()))
+        return Stamp(**json.loads(file.read_text()))
     except (OSError, ValueError, TypeError):
         return None
 
 
-def write_stamp(layout: Layout, stamp: Stamp) -> None:
+def write_stamp(file: Path, stamp: Stamp) -> None:
     """Write the stamp."""
-    new = _stamp_file(layout).with_suffix(".new")
+    new = file.with_suffix(".new")
     new.write_text(json.dumps(dataclasses.asdict(stamp), indent=2))
-    new.replace(_stamp_file(layout))
+    new.replace(file)
 
 
 def packages(lock: Path) -> list[str]:
     """Return the pinned packages of ``lock`` as ``name==version``."""
     lines = lock.read_text().splitlines()
     return [line.split()[0] for line in lines if "==" in line and line[:1] not in ("#", " ")]
-
-
-def _stamp_file(layout: Layout) -> Path:
-    return layout.venv / "made-from.json"
 
 
 def _has_nvidia_gpu() -> bool:

@@ -15,7 +15,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from verify.lab.problems import Problem
+from verify.lab import diagnosis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 _CAN_SERVE_OTHERS = (22, 3)
 _CAN_TELL_PROGRESS = (24, 1)
 _TICK = 0.2  # seconds between two looks at the environment while pip is silent
+
+# Learner code may have a user of its own, and must be able to read the libraries.
+_READABLE = 0o022
 
 # Settings of the person's own pip that would install to another place than the environment.
 _ELSEWHERE = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_DRY_RUN", "PYTHONPATH")
@@ -85,13 +88,15 @@ def find_pip(python: Path) -> Pip:
         version = _version(importlib.metadata.version("pip"))
         if version >= _CAN_SERVE_OTHERS:
             return Pip((sys.executable, "-m", "pip", "--python", str(python)), version)
-    made = subprocess.run([python, "-I", "-m", "ensurepip"], capture_output=True, check=False)  # noqa: S603
+    made = subprocess.run(  # noqa: S603 (the environment's Python, no shell)
+        [python, "-I", "-m", "ensurepip"],
+        capture_output=True,
+        text=True,
+        check=False,
+        umask=_READABLE,
+    )
     if made.returncode:
-        raise Problem(
-            "There is no pip to install the lab's libraries with.",
-            cause="Debian and Ubuntu keep it in a package of its own",
-            type_this="sudo apt install python3-venv && invoke lab.up",
-        )
+        raise diagnosis.no_pip(made.stdout + made.stderr, python.parent)
     told = subprocess.check_output([python, "-I", "-m", "pip", "--version"], text=True)  # noqa: S603
     return Pip((str(python), "-I", "-m", "pip"), _version(told.split()[1]))
 
@@ -110,7 +115,7 @@ def _start(command: list[str]) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         encoding="utf-8",
         errors="replace",
-        umask=0o022,  # learner code has another user and must be able to read the libraries
+        umask=_READABLE,
     )
 
 

@@ -84,14 +84,16 @@ class Service:
         self.record = record
         self.log = log
 
-    def start(self, command: Sequence[str], env: Mapping[str, str], port: int = 0) -> Identity:
-        """Start ``command`` detached: it survives this terminal and does not hear its Ctrl-C."""
+    def start(
+        self, command: Sequence[str], env: Mapping[str, str], folder: Path, port: int = 0
+    ) -> Identity:
+        """Start ``command`` in ``folder``, detached: it survives this terminal and its Ctrl-C."""
         self._set_long_log_aside()
         with self.log.open("ab") as log:
             process = subprocess.Popen(  # noqa: S603 (our own command, no shell)
                 command,
                 env=dict(env),
-                cwd="/",  # or the folder of whoever typed the command could not be unmounted
+                cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -117,8 +119,8 @@ class Service:
         """Return which process the service is, or None when it does not run."""
         try:
             identity = Identity(**json.loads(self.record.read_text()))
-        except (OSError, ValueError, TypeError):
-            return None
+        except (FileNotFoundError, ValueError, TypeError):
+            return None  # another user's record is not none: that error goes on
         return identity if identify(identity.pid, identity.port) == identity else None
 
     def stop(self, grace: float = 10.0) -> bool:
@@ -143,7 +145,7 @@ class Service:
         """Return the last lines of its log."""
         try:
             return self.log.read_text(errors="replace").splitlines()[-count:]
-        except OSError:
+        except FileNotFoundError:
             return []
 
     def _set_long_log_aside(self) -> None:

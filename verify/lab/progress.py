@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
     from verify.lab.steps import Steps
 
-# One such line comes for each line of the lock file, whether pip has to fetch a file or not.
+# One such line comes for each line of the lock file, whether pip has to fetch a file or not;
+# pips before 23.1 name the file it came from only in the third kind.
 _PACKAGE = re.compile(
-    r"(?:Collecting|Processing|Requirement already satisfied:|Ignoring) (?:\S*/)?"
-    r"([\w.]+(?:-[a-zA-Z][\w.]*)*).*(?: \(from -r |: markers )"
+    r"(?:(?:Collecting|Processing) (?:\S*/)?|Requirement already satisfied: (?=.* \(from -r )|"
+    r"Ignoring (?=.*: markers ))([\w.]+(?:-[a-zA-Z][\w.]*)*)"
 )
 _FETCHING = re.compile(r"\s*Downloading (?:\S*/)?([\w.]+)-\S+ \(([\d.]+ [kMG]B)\)")
 _BYTES = re.compile(r"Progress (\d+) of (\d+)")

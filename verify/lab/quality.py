@@ -18,12 +18,13 @@ def commands(layout: Layout) -> dict[str, list[str]]:
     """Return what `invoke check` runs besides the tests, by what it is called."""
     python = [str(layout.python), "-m"]
     labs = sorted(file.parent for file in layout.labs.glob("*/lab.toml"))
+    ours = ["--extend-exclude", "workspace", "."]  # a learner's files are not the project's
     return {
-        "lint": [*python, "ruff", "check", "."],
-        "format": [*python, "ruff", "format", "--check", "."],
+        "lint": [*python, "ruff", "check", *ours],
+        "format": [*python, "ruff", "format", "--check", *ours],
         "types": [*python, "mypy", "verify", "tasks.py", "benchmarks"],
-        # One run per lab: their modules have the same names.
-        **{f"types of {lab.name}": [*python, "mypy", str(lab)] for lab in labs},
+        # One run for each: the parts of all labs have the same names.
+        **{f"types of {lab.name}": [*python, "mypy", f"labs/{lab.name}"] for lab in labs},
     }
 
 
@@ -33,8 +34,8 @@ def test(layout: Layout, steps: Steps, arguments: list[str]) -> int:
     return _run(layout, [str(layout.python), "-m", "pytest", *arguments])
 
 
-def check(layout: Layout, steps: Steps) -> int:
-    """Run lint, types and tests; return 0 when all are clean."""
+def check(layout: Layout, steps: Steps, arguments: list[str]) -> int:
+    """Run lint, types and tests with pytest's ``arguments``; return 0 when all are clean."""
     _prepare(layout, steps)
     failed = []
     for name, command in commands(layout).items():
@@ -42,7 +43,7 @@ def check(layout: Layout, steps: Steps) -> int:
         if _run(layout, command):
             failed.append(name)
     steps.say("tests")
-    if _run(layout, [str(layout.python), "-m", "pytest"]):
+    if _run(layout, [str(layout.python), "-m", "pytest", *arguments]):
         failed.append("tests")
     steps.say(f"Not clean: {', '.join(failed)}." if failed else "All clean.")
     return int(bool(failed))

@@ -50,7 +50,7 @@ def start(layout: Layout) -> Identity:
         for name, value in os.environ.items()
         if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES)
     }
-    return service(layout).start([*command, "--runtime", RUNTIME], env)
+    return service(layout).start([*command, "--runtime", RUNTIME], env, layout.run)
 
 
 def adopt(layout: Layout, told: dict[str, Any]) -> None:
@@ -60,15 +60,15 @@ def adopt(layout: Layout, told: dict[str, Any]) -> None:
         service(layout).remember(identity)
 
 
-def wait(layout: Layout, identity: Identity) -> dict[str, Any]:
-    """Return what the started runner says of itself, as soon as it answers.
+def wait(layout: Layout, identity: Identity | None) -> dict[str, Any]:
+    """Return what the runner ``identity`` says of itself, as soon as it answers.
 
     Raises:
         Problem: it ended, or did not answer in time.
     """
     deadline = time.monotonic() + _START_SECONDS
     while (told := hello(layout)) is None:
-        if service(layout).running() != identity:
+        if identity is None or service(layout).running() != identity:
             raise _failed(layout, "ended while it started")
         if time.monotonic() > deadline:
             raise _failed(layout, f"gave no answer within {_START_SECONDS:.0f} s")

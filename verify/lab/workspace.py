@@ -24,7 +24,8 @@ _START = """\
 # Welcome to the lab
 
 Each lab is a short lesson and an exercise. Read the lesson, write the functions the exercise
-asks for, then open a terminal here (**File > New > Terminal**) and ask whether you are ready:
+asks for, save, then open a terminal here (**File > New > Terminal**) and ask whether you are
+ready:
 
 ```
 invoke verify --skill {first}

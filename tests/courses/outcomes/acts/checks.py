@@ -26,4 +26,3 @@ def others(trial):
 def needs_a_gpu(trial):
     """`other()` is 7 on a GPU."""
     trial.expect("other()", trial.observe("others"), 7)
-

@@ -1,0 +1,155 @@
+"""The lab's commands: `invoke --list` is the menu, `invoke --help COMMAND` explains one.
+
+Exit codes: 0 done (verify: ready), 1 not ready yet, 2 wrong usage, 3 a fault of the environment
+or of the lab, 130 interrupted. Invoke itself answers a mistyped flag with 1.
+"""
+
+from __future__ import annotations
+
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 (an older Python reads this file to say so)
+    sys.stderr.write(
+        "This lab needs Python 3.11 or newer, and Invoke runs on Python %d.%d here.\n"  # noqa: UP031
+        "Likely cause: an older Python comes first on this machine.\n"
+        "Type: python3.11 -m venv .venv && . .venv/bin/activate && pip install -e . "
+        "&& invoke lab.up\n" % sys.version_info[:2]
+    )
+    raise SystemExit(3)
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+try:
+    from invoke.collection import Collection
+    from invoke.context import Context
+    from invoke.tasks import task
+    from rich.console import Console
+
+    from verify.lab import local, logs, ports, problems, quality, workspace
+    from verify.lab.layout import Layout
+    from verify.lab.steps import Steps
+except ModuleNotFoundError as missing:
+    if str(missing.name).startswith("verify"):
+        raise  # a mistake of ours
+    sys.stderr.write(
+        f"The library {missing.name} is missing.\n"
+        "Likely cause: Invoke was installed by itself, without this project.\n"
+        "Type: pip install -e .\n"
+    )
+    raise SystemExit(3) from None
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LAYOUT = Layout(Path(__file__).absolute().parent)
+
+
+@task(
+    help={
+        "skill": "verify this skill; may be given again; without it: all",
+        "workspace": "where DIR/<skill>/exercise.py are (workspace/ without it)",
+        "runtime": "auto, local (the resident runner) or standalone (one for this run, slower)",
+        "seed": "repeat the inputs of an earlier run; such a run is practice",
+        "json": "write the record to this file as JSON",
+        "junit": "write the record to this file as JUnit XML",
+        "labs": "a folder with labs of your own",
+        "color": "colour; the variable NO_COLOR switches it off too",
+    },
+    iterable=["skill"],
+    auto_shortflags=False,
+)
+def verify(
+    _context: Context,
+    skill: list[str],
+    workspace: str | None = None,
+    runtime: str | None = None,
+    seed: str | None = None,
+    json: str | None = None,
+    junit: str | None = None,
+    labs: str | None = None,
+    color: bool = True,
+) -> None:
+    """Tell which skills are ready, why others are not, what to review."""
+    from verify import cli  # noqa: PLC0415 (the other commands do not wait for it)
+
+    flags = {"workspace": workspace, "runtime": runtime, "seed": seed, "json": json}
+    flags |= {"junit": junit, "labs": labs}
+    given = [f"--{name}={value}" for name, value in flags.items() if value is not None]
+    given += [f"--skill={name}" for name in skill]
+    _run(lambda: cli.run([*given, *([] if color else ["--no-color"])]))
+
+
+@task(help={"port": "JupyterLab's port on 127.0.0.1 (8888 without it)"}, auto_shortflags=False)
+def up(_context: Context, port: str | None = None) -> None:
+    """Bring the lab up; ends with one URL to open.
+
+    Makes the libraries from the lock files, fills workspace/, starts the runner and JupyterLab on
+    127.0.0.1, and proves that both work. Again: only what is down or out of date.
+    """
+    _run(lambda: local.up(LAYOUT, Steps(), ports.parse_port(port) if port else None))
+
+
+@task
+def down(_context: Context) -> None:
+    """Stop what lab.up started; your files and results stay."""
+    _run(lambda: local.down(LAYOUT, Steps()))
+
+
+@task(help={"url": "also print JupyterLab's URL with its token"}, auto_shortflags=False)
+def status(_context: Context, url: bool = False) -> None:
+    """Show what runs, and where things are (exit code 3: not all runs)."""
+    _run(lambda: local.status(LAYOUT, Steps(), with_token=url))
+
+
+@task(
+    name="logs",
+    help={
+        "follow": "go on printing new lines until Ctrl-C",
+        "service": "only this one: jupyter or runner",
+        "lines": "how many of the last lines of each (20 without it)",
+    },
+    auto_shortflags=False,
+)
+def show_logs(
+    _context: Context, follow: bool = False, service: str | None = None, lines: str = "20"
+) -> None:
+    """Show the last lines of JupyterLab's and the runner's logs."""
+    _run(lambda: logs.show(LAYOUT, Steps(), service, lines, follow=follow))
+
+
+@task(help={"skill": "whose exercise to begin again"}, auto_shortflags=False)
+def reset(_context: Context, skill: str = "") -> None:
+    """Put a skill's starter back; what you wrote is kept beside it."""
+    _run(lambda: Steps().say(workspace.reset(LAYOUT, skill)))
+
+
+@task(
+    name="test",
+    help={
+        "k": "only tests whose names match this expression, as pytest's -k",
+        "args": 'more for pytest, as one text: --args "-x tests/lab"',
+    },
+    auto_shortflags=False,
+)
+def run_tests(context: Context, k: str | None = None, args: str = "") -> None:
+    """Run the project's tests; what follows -- goes to pytest."""
+    arguments = quality.pytest_arguments(k, args, context.remainder)
+    _run(lambda: quality.test(LAYOUT, Steps(), arguments))
+
+
+@task
+def check(context: Context) -> None:
+    """Run everything a change must pass: lint, types and tests."""
+    arguments = quality.pytest_arguments(None, "", context.remainder)
+    _run(lambda: quality.check(LAYOUT, Steps(), arguments))
+
+
+def _run(action: Callable[[], int | None]) -> None:
+    code = problems.attempt(action, Console(stderr=True))
+    if code:  # 0 is not raised: more commands may follow on the same line
+        raise SystemExit(code)
+
+
+lab = Collection("lab", up, down, status, show_logs, reset)
+namespace = Collection(verify, run_tests, check, lab)
