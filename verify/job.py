@@ -61,7 +61,8 @@ class Job:
         self._submission = submission
         self._uid = uid
         self._learner: LearnerProcess | None = None
-        self.output = b""
+        self._directory = ""
+        self.output = b""  # the first of what the exercise printed
 
     def run(self, on_start: Callable[[str], None]) -> Iterator[CheckResult]:
         """Yield each check's result as it is decided; ``on_start`` is told each check's name.
@@ -141,7 +142,7 @@ class Job:
             if not part:
                 os.close(learner.output)
                 learner.output = -1
-            elif learner.received > READ_OUTPUT and not learner.overflowed:
+            elif learner.received > READ_OUTPUT and learner.pid and not learner.overflowed:
                 learner.overflowed = True
                 self._family.kill(learner.pid)
 
@@ -187,9 +188,14 @@ class Job:
             return
         if learner.pid:
             self._family.end(learner.pid)
+            learner.pid = 0
         self._family.sweep()
-        if learner.output >= 0:
-            os.close(learner.output)
+        while learner.output >= 0:  # what is left in the pipe, now that nobody writes to it
+            before = learner.received
+            self._read(learner)
+            if learner.received == before and learner.output >= 0:
+                os.close(learner.output)
+                learner.output = -1
 
 
 def remove_leftovers() -> None:

@@ -73,6 +73,7 @@ class Family:
 
     def kill(self, pid: int) -> None:
         """Send SIGKILL to ``pid``, a child of ours, and to its process group if it leads one."""
+        assert pid > 1  # 0 and -1 are whole groups, ours among them
         for kill in (os.killpg, os.kill):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 kill(pid, signal.SIGKILL)
@@ -160,7 +161,7 @@ class Family:
 
 @dataclasses.dataclass
 class LearnerProcess:
-    """A running learner: its pid, the pipe its output comes through, and how much came."""
+    """A learner: its pid (0 once reaped), its output pipe (-1 once closed), how much came."""
 
     pid: int
     output: int

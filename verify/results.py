@@ -50,6 +50,7 @@ class SkillResult(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         review: What to review when it is not ready.
         exercise_sha256: Of the learner's file as it was judged, or null where there was none.
         job: The id under which the runner keeps it.
+        output: The first of what the exercise printed, without control characters.
     """
 
     skill: str
@@ -60,6 +61,7 @@ class SkillResult(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     job: str
     exercise_sha256: str | None
     checks: list[CheckResult]
+    output: str = ""
 
 
 class Environment(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

@@ -23,6 +23,9 @@ _MARKS = {
 }
 
 
+_PRINTED = 10  # lines of the exercise's output that are shown
+
+
 class Screen:
     """Shows a run on the terminal. Learner's text is never taken for markup."""
 
@@ -112,6 +115,8 @@ class Screen:
 
     def _verdict(self, skill: SkillResult) -> None:
         self._flush()
+        if skill.output and not skill.ready:
+            self._printed(skill.output.splitlines())
         checks = [check for check in skill.checks if check.level == "check"]
         passed = sum(check.status == "passed" for check in checks)
         missing = sum(check.cause == "missing" for check in checks)
@@ -121,6 +126,14 @@ class Screen:
             self._console.print(Text(f"  ready: {told}\n", "green"))
         else:
             self._console.print(Text(f"  not ready yet: {told}\n", "yellow"))
+
+    def _printed(self, lines: list[str]) -> None:
+        """Show the last of what the exercise printed: people look for mistakes with print."""
+        shown = lines[-_PRINTED:]
+        more = f", the last {_PRINTED} of {len(lines)} lines" if len(lines) > _PRINTED else ""
+        self._console.print(Text(f"  your code printed{more}:", "dim"))
+        for line in shown:
+            self._console.print(Text(f"    | {line[:200]}", "dim"), soft_wrap=True)
 
     def _print(self, kind: str, text: str) -> None:
         fancy, plain, style = _MARKS[kind]

@@ -29,6 +29,7 @@ from verify.processes import Family, ZygoteError
 from verify.results import CheckResult, SkillResult, is_ready
 from verify.store import Store
 from verify.submit import MAX_EXERCISE
+from verify.text import clean_lines
 
 PROTOCOL: Final = 1
 _REQUEST_SECONDS: Final = 10.0
@@ -209,6 +210,7 @@ class Supervisor:
             job=identity,
             exercise_sha256=submission.sha256,
             checks=checks,
+            output=clean_lines(job.output),
         )
 
     def _tell(self, client: Channel, event: dict[str, Plain]) -> None:

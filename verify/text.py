@@ -12,6 +12,12 @@ _CONTROL = re.compile(
 _CHARACTERS = 300
 
 
+def clean_lines(output: bytes) -> str:
+    """Return a process's output as text of whole lines without control characters."""
+    lines = output.decode("utf-8", "replace").splitlines()
+    return "\n".join(_CONTROL.sub("", line.expandtabs(4)).rstrip() for line in lines)
+
+
 def clean(text: str, limit: int = _CHARACTERS) -> str:
     """Return ``text`` as one line without control characters, cut at ``limit`` characters."""
     text = " ".join(_CONTROL.sub("", text).split())

@@ -42,6 +42,25 @@ def test_advice_is_shown_and_does_not_fail_the_skill(outcomes: Runner) -> None:
     assert (result.status, result.level, result.evidence) == ("failed", "advice", "probe")
 
 
+def test_what_it_prints_is_told_without_control_characters(outcomes: Runner) -> None:
+    from verify import client
+
+    told: list[str] = []
+    exercise = with_act("print('x =', x, '\\x1b[31m red', flush=True); os._exit(0)").encode()
+    with client.connect(outcomes.socket) as channel:
+        submission = {"skill": "acts", "exercise": exercise, "trouble": None}
+        client.verify(
+            channel,
+            [submission],
+            seed=1,
+            on_event=lambda e: told.append(e["skill"]["output"]) if e["event"] == "skill" else None,
+        )
+    (output,) = told
+    assert output.startswith("x = 1.")
+    assert "\x1b" not in output
+    assert " red" in output
+
+
 def test_noise_changes_nothing(outcomes: Runner) -> None:
     noise = "print('x' * 100_000); os.write(2, b'y' * 100_000); return x + 1"
     assert one(outcomes, with_act(noise)).status == "passed"

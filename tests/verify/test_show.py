@@ -79,6 +79,18 @@ def test_markup_in_learner_text_is_text(screen: Screen, capsys: pytest.CaptureFi
     )
 
 
+def test_what_the_exercise_printed_is_shown_when_it_is_not_ready(
+    screen: Screen, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = event("a", "failed", message="x")
+    told = skill(failed, ready=False)
+    told["skill"]["output"] = "\n".join(f"line {n}" for n in range(30))
+    out = shown(screen, capsys, failed, told)
+    assert "the last 10 of 30 lines" in out
+    assert "    | line 29\n" in out
+    assert "line 19\n" not in out
+
+
 def test_advice_has_a_mark_of_its_own(screen: Screen, capsys: pytest.CaptureFixture[str]) -> None:
     out = shown(screen, capsys, event("a", "failed", level="advice", message="x"))
     assert out.startswith("  ! ")
