@@ -19,6 +19,9 @@ from verify.plain import Plain
 
 _HEADER: Final = struct.Struct(">I")
 _MAX_FDS: Final = 4
+GONE: Final = select.POLLRDHUP | select.POLLHUP | select.POLLERR
+"""The events of a socket whose other side has closed."""
+
 _CHUNK: Final = 1024 * 1024
 
 
@@ -48,6 +51,12 @@ class Channel:
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
+
+    def gone(self) -> bool:
+        """Tell whether the other side has closed; what it sent before may still be there."""
+        poller = select.poll()
+        poller.register(self._socket, GONE)
+        return any(event & GONE for _, event in poller.poll(0))
 
     def send(self, value: Plain, fds: Sequence[int] = (), seconds: float = 30.0) -> None:
         """Send one message.

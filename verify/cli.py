@@ -45,7 +45,7 @@ def run(arguments: Sequence[str]) -> int:
         screen.problem(problem)
         return problem.code
     except KeyboardInterrupt:
-        screen.line("Interrupted. What was decided before is kept by the runner.")
+        screen.line("Interrupted.")
         return INTERRUPTED
 
 
@@ -54,7 +54,7 @@ def _verify(options: argparse.Namespace, screen: Screen) -> int:
     options.labs = options.labs and options.labs.resolve()
     labs = _labs(options.labs or layout.labs)
     chosen = _chosen(labs, options.skill or [])
-    workspace = options.workspace or layout.workspace
+    workspace = _workspace(options.workspace, layout)
     submissions = [read_exercise(lab, workspace) for lab in chosen]
     outcome = _Outcome(screen)
     with _runner(options.runtime, layout, options.labs, screen) as channel:
@@ -73,8 +73,8 @@ def _verify(options: argparse.Namespace, screen: Screen) -> int:
                 type_this="invoke lab.up, then invoke verify again",
             ) from lost
     record = outcome.record(labs, practice=options.seed is not None)
+    _write(record, options)  # before the last lines, which a closed pipe may never take
     screen.summary(record)
-    _write(record, options)
     return _exit_code(record, all_skills=not options.skill)
 
 
@@ -170,6 +170,17 @@ def _labs(root: Path) -> list[Lab]:
     return labs
 
 
+def _workspace(given: Path | None, layout: Layout) -> Path:
+    """Return the folder of the exercises; one that was given must be there."""
+    if given is not None and not given.is_dir():
+        raise Misuse(
+            f"There is no folder {given}.",
+            cause="--workspace names the folder that holds <skill>/exercise.py",
+            type_this="invoke verify, with the right folder or without --workspace",
+        )
+    return given or layout.workspace
+
+
 def _chosen(labs: list[Lab], skills: list[str]) -> list[Lab]:
     """Return the labs that were asked for, each once and in the course's order; none means all."""
     known = [lab.skill for lab in labs]
@@ -218,15 +229,21 @@ def _exit_code(record: Run, *, all_skills: bool) -> int:
 
 
 def _seed(text: str) -> int:
-    number = int(text)
-    if not 0 <= number < 2**63:
+    if not text.isdecimal() or int(text) >= 2**63:
         raise argparse.ArgumentTypeError("a seed is a number from 0 to 2**63 - 1")
-    return number
+    return int(text)
+
+
+def _file(text: str) -> Path:
+    if text == "-":
+        raise argparse.ArgumentTypeError("give the name of a file")
+    return Path(text)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="verify",
+        allow_abbrev=False,  # a mistyped flag is wrong usage, never another flag
         description="Tell which skills are ready, why the others are not, and what to review.",
         epilog="Exit codes: 0 ready, 1 not ready yet, 2 wrong usage, 3 not the learner's fault.",
     )
@@ -250,8 +267,8 @@ def _parser() -> argparse.ArgumentParser:
         help="auto: the resident runner if one answers, else standalone: one for this run, slower",
     )
     add("--seed", type=_seed, metavar="N", help="repeat a run's inputs; such a run is practice")
-    add("--json", type=Path, metavar="FILE", help="write the record as JSON")
-    add("--junit", type=Path, metavar="FILE", help="write the record as JUnit XML")
+    add("--json", type=_file, metavar="FILE", help="write the record as JSON")
+    add("--junit", type=_file, metavar="FILE", help="write the record as JUnit XML")
     add("--labs", type=Path, metavar="DIR", help="labs of your own (implies --runtime standalone)")
     add("--no-color", action="store_true", help="no colour; the variable NO_COLOR does the same")
     return parser

@@ -71,7 +71,8 @@ class Source:
             kept[statement.index] = statement
             waiting += [self._binding(used, statement.index) for used in statement.now]
             waiting += [self._binding(used, end) for used in statement.later]
-        return [kept[index].node for index in sorted(kept)]
+        nodes = [kept[index].node for index in sorted(kept)]
+        return sorted(nodes, key=lambda node: not _is_future(node))  # first, as Python demands
 
     def compile(self, nodes: list[ast.stmt]) -> CodeType:
         """Return ``nodes`` as a module's code, with the file's own line numbers."""
@@ -103,9 +104,12 @@ class Source:
 def _always(statement: Statement) -> bool:
     """Tell whether a statement is kept unasked: ``from __future__`` and ``import *``."""
     node = statement.node
-    return isinstance(node, ast.ImportFrom) and (
-        node.module == "__future__" or any(alias.name == "*" for alias in node.names)
-    )
+    star = isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names)
+    return star or _is_future(node)
+
+
+def _is_future(node: ast.stmt) -> bool:
+    return isinstance(node, ast.ImportFrom) and node.module == "__future__"
 
 
 def _statement(index: int, node: ast.stmt) -> Statement:

@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from verify.channel import Channel, ChannelError, pair
+from verify.channel import GONE, Channel, ChannelError, pair
 from verify.labs import Lab
 from verify.plain import Plain
 from verify.processes import Family, LearnerProcess, describe
@@ -48,6 +48,10 @@ class Submission:
         return None if self.exercise is None else hashlib.sha256(self.exercise).hexdigest()
 
 
+class Abandoned(Exception):
+    """Nobody waits for the job any more: its client has gone."""
+
+
 class JobError(Exception):
     """The job could not be judged: our fault or the environment's, never the learner's."""
 
@@ -64,11 +68,12 @@ class Job:
         self._directory = ""
         self.output = b""  # the first of what the exercise printed
 
-    def run(self, on_start: Callable[[str], None]) -> Iterator[CheckResult]:
+    def run(self, client: Channel, on_start: Callable[[str], None]) -> Iterator[CheckResult]:
         """Yield each check's result as it is decided; ``on_start`` is told each check's name.
 
         Raises:
             JobError: the judge did not finish.
+            Abandoned: ``client`` has gone; what was decided before stands.
         """
         self._directory = tempfile.mkdtemp(prefix=f"verify-{os.getpid()}-")
         channel, theirs = pair()
@@ -86,7 +91,7 @@ class Job:
                     "trouble": self._submission.trouble,
                 }
             )
-            yield from self._watch(channel, on_start)
+            yield from self._watch(channel, client, on_start)
         except ChannelError as error:
             raise JobError(f"the judge ended early: {error}") from error
         finally:
@@ -96,10 +101,12 @@ class Job:
             self._end_learner()
             shutil.rmtree(self._directory, ignore_errors=True)
 
-    def _watch(self, judge: Channel, on_start: Callable[[str], None]) -> Iterator[CheckResult]:
+    def _watch(
+        self, judge: Channel, client: Channel, on_start: Callable[[str], None]
+    ) -> Iterator[CheckResult]:
         deadline = time.monotonic() + self._lab.limits.seconds + _GRACE
         while True:
-            self._wait(judge, deadline)
+            self._wait(judge, client, deadline)
             told = judge.receive(_GRACE)
             assert isinstance(told, dict)
             event = told["event"]
@@ -116,11 +123,12 @@ class Job:
             else:
                 return
 
-    def _wait(self, judge: Channel, deadline: float) -> None:
+    def _wait(self, judge: Channel, client: Channel, deadline: float) -> None:
         """Return when the judge has something to say; read the learner's output meanwhile."""
         while True:
             poller = select.poll()
             poller.register(judge, select.POLLIN)
+            poller.register(client, GONE)
             learner = self._learner
             if learner is not None and learner.output >= 0:
                 poller.register(learner.output, select.POLLIN)
@@ -130,6 +138,8 @@ class Job:
             ready = {fd for fd, _ in poller.poll(left * 1000)}
             if learner is not None and learner.output in ready:
                 self._read(learner)
+            if client.fileno() in ready:
+                raise Abandoned
             if judge.fileno() in ready:
                 return
 

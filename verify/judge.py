@@ -19,12 +19,10 @@ from verify.channel import Channel, ChannelError, Closed, Silent
 from verify.judging import Bench, Verdict, not_run
 from verify.labs import read_lab
 from verify.plain import Plain
+from verify.results import READING
 from verify.sealing import die_with, hide_memory
 from verify.text import clean
 from verify.trial import Failure
-
-READING = "exercise"
-"""The check that comes first in every lab: the file is there and is Python."""
 
 
 class Sealed:
@@ -125,17 +123,17 @@ def _judge(supervisor: Channel, told: dict[str, Any]) -> None:
     learner = Sealed(supervisor, bench, told["exercise"] or b"")
     reading = _read(learner, told["trouble"])
     _tell(supervisor, _reading_check(), reading)
-    statuses: dict[str, str] = {READING: reading.status}
-    hung: dict[str, str] = {}
+    unmet = {READING: _reading_check().title} if reading.status != "passed" else {}
+    hung: set[str] = set()
     for check in bench.checks:
         supervisor.send({"event": "started", "check": check.name})
-        verdict = _waits(check, statuses, hung, learner) or bench.judge(
-            check, learner, told["seed"]
-        )
+        verdict = _waits(check, unmet, hung, learner)
+        verdict = verdict or bench.judge(check, learner, told["seed"])
         if learner.hung:
-            hung |= dict.fromkeys(check.functions, check.name)
+            hung |= set(check.functions)
             learner.hung = False
-        statuses[check.name] = verdict.status
+        if verdict.status != "passed":
+            unmet[check.name] = check.title
         _tell(supervisor, check, verdict)
 
 
@@ -153,16 +151,14 @@ def _read(learner: Sealed, trouble: str | None) -> Verdict:
     return Verdict("passed", seconds=took)
 
 
-def _waits(
-    check: Check, statuses: dict[str, str], hung: dict[str, str], learner: Sealed
-) -> Verdict | None:
+def _waits(check: Check, unmet: dict[str, str], hung: set[str], learner: Sealed) -> Verdict | None:
     """Return why ``check`` is not run: what it needs failed, hung before, or time is up."""
     for needed in (READING, *check.after):
-        if statuses[needed] != "passed":
-            return not_run("waits", f"it waits for `{needed}`")
+        if needed in unmet:
+            return not_run("waits", f"first this must hold: {unmet[needed]}")
     for function in check.functions:
         if function in hung:
-            return not_run("waits", f"`{function}` did not return in `{hung[function]}`")
+            return not_run("waits", f"`{function}` did not return when it was asked before")
     if learner.time_left <= 0:
         return not_run("waits", "the time for this skill is used up")
     return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from verify.labs import Lab
-from verify.results import Readiness, SkillResult
+from verify.results import READING, Readiness, SkillResult
 
 FEW_GAPS = 2  # up to so many, a review of a few hours closes them
 
@@ -14,16 +14,25 @@ def readiness(skills: list[SkillResult], labs: list[Lab]) -> Readiness:
     verified = {skill.skill: skill for skill in skills}
     missing = [name for name in required if name in verified and not verified[name].ready]
     unseen = [name for name in required if name not in verified]
+    unread = [name for name in missing if not _was_read(verified[name])]
     return Readiness(
         ready=bool(required) and not missing and not unseen,
         missing=missing,
         not_verified=unseen,
-        advice=_advice(len(missing), len(unseen)),
+        advice=_advice(len(missing) - len(unread), len(unseen), unread),
         review={name: verified[name].review for name in missing},
     )
 
 
-def _advice(missing: int, unseen: int) -> str:
+def _was_read(skill: SkillResult) -> bool:
+    """Tell whether there was an exercise to judge: a file that is not there shows no gap."""
+    return not any(c.name == READING and c.status == "failed" for c in skill.checks)
+
+
+def _advice(missing: int, unseen: int, unread: list[str]) -> str:
+    if unread:
+        names = ", ".join(unread)
+        return f"{names} could not be judged: exercise.py must be there and be Python first."
     if not missing and not unseen:
         return "Every required skill is ready: go on to fine-tuning."
     if not missing:

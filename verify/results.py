@@ -9,6 +9,9 @@ import msgspec
 SCHEMA: Final = 1
 """Version of the record; a field that changes its meaning or goes away makes it 2."""
 
+READING: Final = "exercise"
+"""The check that comes first in every lab: the file is there and is Python."""
+
 Status = Literal["passed", "failed", "not_run", "error"]
 
 

@@ -19,6 +19,7 @@ import signal
 import socket
 import stat
 import sys
+import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -187,6 +188,7 @@ def _environment(directory: str) -> None:
     kept = {name: value for name, value in os.environ.items() if name in (*PASSED_ON, *FIXED)}
     os.environ.clear()
     os.environ.update(kept | home | {"HF_HOME": f"{directory}/hf"})
+    tempfile.tempdir = None  # the zygote's imports have settled on another
 
 
 def _limits(seal: Seal) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import textwrap
 import time
 from typing import Any
@@ -17,7 +19,7 @@ from verify.results import CheckResult, Run, SkillResult
 _MARKS = {
     "passed": ("✓", "ok", "green"),
     "failed": ("✗", "NO", "red"),
-    "advice": ("!", "!!", "yellow"),
+    "advice": ("!", "!!", "bold magenta"),
     "not_run": ("·", "--", "dim"),
     "error": ("‼", "ERROR", "bold magenta"),
 }
@@ -26,11 +28,21 @@ _MARKS = {
 _PRINTED = 10  # lines of the exercise's output that are shown
 
 
+class _Patient(Console):
+    """A console whose reader may leave (``| head``): the run goes on, and its exit code counts."""
+
+    def on_broken_pipe(self) -> None:
+        """Say nothing more."""
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+
+
 class Screen:
     """Shows a run on the terminal. Learner's text is never taken for markup."""
 
     def __init__(self, *, color: bool = True) -> None:
-        self._console = Console(no_color=True if not color else None, highlight=False)
+        self._console = _Patient(no_color=True if not color else None, highlight=False)
         self._status: Status | None = None
         self._waiting: list[CheckResult] = []
         self._began = time.perf_counter()
@@ -76,7 +88,7 @@ class Screen:
         """Show what the run adds up to."""
         self._stop()
         told = run.readiness
-        style = "bold green" if told.ready else "bold yellow" if told.missing else "bold"
+        style = "bold green" if told.ready else "bold"
         self._console.print(Text(f"Readiness: {told.advice}", style))
         for skill, review in told.review.items():
             self._console.print(Text(f"  {skill}: review {review}"))
@@ -109,8 +121,7 @@ class Screen:
             if len(results) == 1:
                 self._print("not_run", f"{results[0].title} ({reason})")
             else:
-                names = ", ".join(result.name for result in results)
-                self._print("not_run", f"{len(results)} checks {reason} ({names})")
+                self._print("not_run", f"{len(results)} checks {reason}")
         self._waiting.clear()
 
     def _verdict(self, skill: SkillResult) -> None:
@@ -125,7 +136,7 @@ class Screen:
         if skill.ready:
             self._console.print(Text(f"  ready: {told}\n", "green"))
         else:
-            self._console.print(Text(f"  not ready yet: {told}\n", "yellow"))
+            self._console.print(Text(f"  not ready yet: {told}\n", "bold"))
 
     def _printed(self, lines: list[str]) -> None:
         """Show the last of what the exercise printed: people look for mistakes with print."""

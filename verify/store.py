@@ -58,6 +58,10 @@ class Store:
         """Record that every result of a job is kept."""
         self._write("UPDATE job SET state = 'finished', ended = ? WHERE id = ?", (_now(), job))
 
+    def interrupt(self, job: str) -> None:
+        """Record that a job was given up; its results so far are kept."""
+        self._write("UPDATE job SET state = 'interrupted', ended = ? WHERE id = ?", (_now(), job))
+
     def interrupt_running(self) -> list[str]:
         """Mark the jobs that a killed runner left and return them, each in a few words."""
         with self._lock:
@@ -80,6 +84,11 @@ class Store:
                 "SELECT record FROM result WHERE job = ? ORDER BY place", (job,)
             ).fetchall()
         return [msgspec.json.decode(record, type=CheckResult) for (record,) in rows]
+
+    def jobs(self) -> list[str]:
+        """Return the ids of all jobs, in the order they were started."""
+        with self._lock:
+            return [job for (job,) in self._db.execute("SELECT id FROM job ORDER BY rowid")]
 
     def state(self, job: str) -> str | None:
         """Return running, finished, interrupted, or None for an unknown job."""

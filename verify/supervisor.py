@@ -22,7 +22,7 @@ import msgspec
 
 from verify import describe, sealing
 from verify.channel import Channel, ChannelError
-from verify.job import Job, JobError, Submission, error_result, remove_leftovers
+from verify.job import Abandoned, Job, JobError, Submission, error_result, remove_leftovers
 from verify.labs import Lab, LabError, find_labs
 from verify.plain import Plain
 from verify.processes import Family, ZygoteError
@@ -35,7 +35,7 @@ PROTOCOL: Final = 1
 _REQUEST_SECONDS: Final = 10.0
 _REQUEST_BYTES: Final = 16 * 1024 * 1024
 _CLIENTS: Final = 32
-_WAITING_SECONDS: Final = 2.0
+_WAITING_SECONDS: Final = 1.0
 
 log = logging.getLogger("verify.supervisor")
 
@@ -91,6 +91,8 @@ class Supervisor:
         try:
             told = client.receive(_REQUEST_SECONDS, _REQUEST_BYTES)
             self._answer(client, told)
+        except Abandoned:
+            log.info("a client left before its verification was done")
         except Refused as refusal:
             self._tell(client, {"event": "refused", "message": str(refusal)})
         except ChannelError as error:
@@ -172,6 +174,8 @@ class Supervisor:
         while not self._one_job.acquire(timeout=_WAITING_SECONDS):
             self._tell(client, {"event": "waiting"})
         try:
+            if client.gone():
+                raise Abandoned
             yield
         finally:
             self._one_job.release()
@@ -194,9 +198,12 @@ class Supervisor:
         job = Job(self._family, lab, submission, self._user.uid)
         try:
             for result in job.run(
-                lambda name: self._tell(client, {"event": "started", "check": name})
+                client, lambda name: self._tell(client, {"event": "started", "check": name})
             ):
                 keep(result)
+        except Abandoned:
+            self._store.interrupt(identity)
+            raise
         except (JobError, ZygoteError, OSError) as error:
             log.exception("the job %s could not be judged", identity)
             keep(error_result(str(error)))
@@ -214,7 +221,7 @@ class Supervisor:
         )
 
     def _tell(self, client: Channel, event: dict[str, Plain]) -> None:
-        """Send an event; a client that has gone misses it, the job goes on and is kept."""
+        """Send an event; a client that has gone misses it."""
         with contextlib.suppress(ChannelError):
             client.send(event, seconds=5.0)
 

@@ -102,6 +102,11 @@ def test_future_imports_and_star_imports_are_kept() -> None:
     assert result(imports + "def f(x: Nowhere): return floor(x)\n", 2.5) == 2
 
 
+def test_a_cell_above_the_first_one_does_no_harm() -> None:
+    text = "import math\nfrom __future__ import annotations\ndef f(x): return math.floor(x)\n"
+    assert result(text, 2.5) == 2
+
+
 def test_tuple_targets_starred_and_walrus_bind() -> None:
     assert result("(a, *b), c = (1, 2, 3), 4\ndef f(): return a + b[0] + c\n") == 7
     assert result("a = (b := 3) + 1\ndef f(): return b\n") == 3

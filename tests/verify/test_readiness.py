@@ -58,6 +58,16 @@ def test_three_gaps_are_the_modules_first() -> None:
     assert told.missing == ["a", "b", "c"]
 
 
+def test_a_file_that_is_not_there_shows_no_gap() -> None:
+    unread = skill("a", False)
+    unread.checks = [check("failed")]
+    unread.checks[0].name = "exercise"
+    told = readiness([unread], LABS)
+    assert "a could not be judged" in told.advice
+    assert "hours" not in told.advice
+    assert told.missing == ["a"]
+
+
 def test_optional_skills_never_block() -> None:
     skills = [skill(name, True) for name in "abcd"] + [skill("extra", False, required=False)]
     assert readiness(skills, LABS).ready

@@ -54,10 +54,11 @@ def test_checks_that_wait_for_the_same_are_one_line(
     screen: Screen, capsys: pytest.CaptureFixture[str]
 ) -> None:
     waiting = [
-        event(name, "not_run", cause="waits", message="not run: it waits for `a`") for name in "bc"
+        event(name, "not_run", cause="waits", message="not run: first `a` must hold")
+        for name in "bc"
     ]
     out = shown(screen, capsys, *waiting, skill(*waiting, ready=False))
-    assert "2 checks not run: it waits for `a` (b, c)" in out
+    assert "2 checks not run: first `a` must hold" in out
 
 
 def test_a_missing_part_is_counted_apart(

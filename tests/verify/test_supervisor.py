@@ -94,18 +94,23 @@ def test_silent_clients_do_not_keep_others_out(outcomes: Runner) -> None:
         connection.close()
 
 
-def test_a_client_that_leaves_loses_no_result(tmp_path: Path) -> None:
+def test_a_client_that_leaves_keeps_its_results_and_nobody_waiting(tmp_path: Path) -> None:
     with running(COURSES / "outcomes", tmp_path) as runner:
         with client.connect(runner.socket) as channel:
-            skill = {
-                "skill": "acts",
-                "exercise": with_act("time.sleep(0.3); return x + 1").encode(),
-            }
-            channel.send({"op": "verify", "protocol": 1, "skills": [skill]})
+            hanging = with_act("return x + 1").replace("return 7", "time.sleep(60)").encode()
+            skill = {"skill": "acts", "exercise": hanging}
+            channel.send({"op": "verify", "protocol": 1, "skills": [skill, skill]})
             job = _job(channel)
+            _until(lambda: _is_started(channel.receive(5), "others"))
         store = Store(runner.results)
-        _until(lambda: store.state(job) == "finished")
-        assert [r.status for r in store.results(job)].count("passed") == 4
+        _until(lambda: store.state(job) == "interrupted", seconds=5)
+        assert [r.name for r in store.results(job)] == ["exercise", "acts", "acts_again"]
+        assert runner.verify("acts", GOOD)["acts"].status == "passed"
+        assert len(store.jobs()) == 2, "the second skill of the one who left was not begun"
+
+
+def _is_started(event: object, check: str) -> bool:
+    return isinstance(event, dict) and (event["event"], event.get("check")) == ("started", check)
 
 
 def test_two_clients_are_served_one_after_the_other(outcomes: Runner) -> None:

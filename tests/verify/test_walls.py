@@ -152,9 +152,10 @@ def test_it_gains_no_privilege_by_running_a_setuid_program(runner: Runner) -> No
 
 
 def test_it_starts_in_a_directory_of_its_own_that_goes_with_the_job(runner: Runner) -> None:
-    body = (
-        "    open('here', 'w').write('x')\n    raise ValueError(os.getcwd(), os.environ['HOME'])\n"
-    )
+    body = """    import tempfile
+    open("here", "w").write("x")
+    raise ValueError(os.getcwd(), os.environ["HOME"], tempfile.gettempdir())
+"""
     message = told(runner, body)
     (directory,) = set(re.findall(r"'(/[^']+)'", message))
     assert not Path(directory).exists()
