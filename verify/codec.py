@@ -110,6 +110,7 @@ class _Writer:
             self.put(b"r")
             self.sized(b"", _utf8(value.type))  # type: ignore[union-attr]
             self.sized(b"", _utf8(value.text))  # type: ignore[union-attr]
+            self.sized(b"", _utf8(value.code))  # type: ignore[union-attr]
             self.write(value.line, depth + 1)  # type: ignore[union-attr]
         else:
             raise CodecError(f"a {kind.__name__} is not plain data")
@@ -221,11 +222,11 @@ class _Reader:
         return Array(dtype, shape, self.take(count))
 
     def read_raised(self, depth: int) -> Raised:
-        kind, text = self.text(), self.text()
+        kind, text, code = self.text(), self.text(), self.text()
         line = self.read(depth + 1)
         if line is not None and type(line) is not int:
             raise CodecError("a line number that is no number")
-        return Raised(kind, text, line)
+        return Raised(kind, text, line, code)
 
 
 def _utf8(text: str) -> bytes:

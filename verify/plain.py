@@ -45,12 +45,14 @@ class Opaque:
 class Raised:
     """An exception that ended a call.
 
-    ``text`` is its message, ``line`` the last line of ``exercise.py`` it passed through (or None).
+    ``text`` is its message, ``line`` the last line of ``exercise.py`` it passed through (or None)
+    and ``code`` what stands there.
     """
 
     type: str
     text: str
     line: int | None
+    code: str = ""
 
 
 Plain: TypeAlias = (

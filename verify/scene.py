@@ -58,8 +58,10 @@ def raised(error: BaseException) -> Raised:
     except Exception:  # noqa: BLE001 - learner code may define __str__
         text = ""
     frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if frame.filename == EXERCISE]
-    return Raised(str(kind), str(text)[:_TEXT], lines[-1] if lines else None)
+    mine = [frame for frame in frames if frame.filename == EXERCISE]
+    if not mine:
+        return Raised(str(kind), str(text)[:_TEXT], None)
+    return Raised(str(kind), str(text)[:_TEXT], mine[-1].lineno, str(mine[-1].line)[:_TEXT])
 
 
 def load_module(name: str, source: bytes, filename: str) -> ModuleType:

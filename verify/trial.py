@@ -14,6 +14,9 @@ from verify.compare import ATOL, RTOL, same
 from verify.plain import Plain, Raised
 from verify.shorten import shorten
 from verify.tensors import plain
+from verify.text import clean
+
+_UNSURPRISING = ("NotImplementedError", "SyntaxError")  # the line says nothing more
 
 
 class Failure(Exception):
@@ -140,7 +143,8 @@ class Trial:
 
 def ended(asked: str, came: Raised) -> Failure:
     """Return the `Failure` for a call that ended in an exception."""
-    where = f" (exercise.py, line {came.line})" if came.line else ""
+    code = f": `{clean(came.code, 80)}`" if came.code and came.type not in _UNSURPRISING else ""
+    where = f" (exercise.py, line {came.line}{code})" if came.line else ""
     if came.type == "NotImplementedError":
         return Failure(f"{asked}: not written yet{where}.", "wrong")
     if came.type == "MissingFunction":

@@ -19,7 +19,8 @@
 # `invoke verify --skill memory` in a terminal. The lesson, `README.md`, has everything that is
 # needed; each section of it is named where it helps.
 #
-# Only the functions below and what they use are verified. The cells marked *try it* are yours.
+# Only the functions below and what they use are verified. The cells after *try it* are yours:
+# select all in one, uncomment it (Ctrl+/) and run it.
 # No GPU is needed: what only a GPU has is simulated or handed to you as numbers.
 
 # %%
@@ -51,8 +52,10 @@ def weight_bytes(num_params: int, bits: float) -> float:
     raise NotImplementedError
 
 
+# %% [markdown]
+# *Try it*: 8 billion parameters in bfloat16 and in NF4, in GB.
+
 # %%
-# Try it: 8 billion parameters in bfloat16 and in NF4, in GB.
 # print(weight_bytes(8 * 10**9, 16) / 1e9, weight_bytes(8 * 10**9, 4.127) / 1e9)
 
 # %% [markdown]
@@ -84,8 +87,10 @@ def training_bytes(
     raise NotImplementedError
 
 
+# %% [markdown]
+# *Try it*: 8 billion parameters, all trained, and then a hundredth of them, in GB.
+
 # %%
-# Try it: 8 billion parameters, all trained, and then a hundredth of them, in GB.
 # for trained in (8 * 10**9, 8 * 10**7):
 #     print(training_bytes(8 * 10**9, trained) / 1e9)
 
@@ -108,8 +113,10 @@ def usable_bytes(meminfo: str, cuda_free: int, unified: bool) -> int:
     raise NotImplementedError
 
 
+# %% [markdown]
+# *Try it* on this machine, as if it had unified memory; `free -b` in a terminal shows the same.
+
 # %%
-# Try it on this machine, as if it had unified memory; `free -b` in a terminal shows the same.
 # from pathlib import Path
 # print(usable_bytes(Path("/proc/meminfo").read_text(), 0, unified=True))
 
@@ -126,8 +133,10 @@ def enable_checkpointing(model: PreTrainedModel) -> PreTrainedModel:
     raise NotImplementedError
 
 
+# %% [markdown]
+# *Try it*: a Llama with 4 layers and random weights.
+
 # %%
-# Try it: a Llama with 4 layers and random weights.
 # config = LlamaConfig(vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=4,
 #                      num_attention_heads=4, num_key_value_heads=2, use_cache=False)
 # tiny = enable_checkpointing(LlamaForCausalLM(config).eval())
@@ -159,8 +168,10 @@ def mixed_precision_step(
     raise NotImplementedError
 
 
+# %% [markdown]
+# *Try it*: the loss on one batch falls, and the parameters are still float32.
+
 # %%
-# Try it: the loss on one batch falls, and the parameters are still float32.
 # optimizer = torch.optim.AdamW(tiny.parameters(), lr=1e-3)
 # for _ in range(5):
 #     print(mixed_precision_step(tiny, {"input_ids": ids, "labels": ids}, optimizer))
@@ -183,8 +194,10 @@ def half_precision_for(values: Tensor) -> torch.dtype:
     raise NotImplementedError
 
 
+# %% [markdown]
+# *Try it*: activations, then gradients.
+
 # %%
-# Try it: activations, then gradients.
 # print(half_precision_for(torch.randn(1000)), half_precision_for(torch.randn(1000) * 1e-9))
 
 # %% [markdown]
@@ -204,8 +217,10 @@ def fragmentation(stats: dict[str, int]) -> float:
     raise NotImplementedError
 
 
+# %% [markdown]
+# *Try it*: only on a GPU are there any numbers.
+
 # %%
-# Try it: only on a GPU are there any numbers.
 # if torch.cuda.is_available():
 #     x = torch.zeros(10**6, device="cuda")
 #     print(fragmentation(torch.cuda.memory_stats()))
@@ -224,8 +239,10 @@ def releasable_bytes(stats: dict[str, int]) -> int:
     raise NotImplementedError
 
 
+# %% [markdown]
+# *Try it*: only on a GPU are there any numbers.
+
 # %%
-# Try it: only on a GPU are there any numbers.
 # if torch.cuda.is_available():
 #     print(releasable_bytes(torch.cuda.memory_stats()))
 
@@ -247,8 +264,10 @@ def release(objects: list[Any]) -> None:
     raise NotImplementedError
 
 
+# %% [markdown]
+# *Try it*: a cycle, and something to see whether it is gone.
+
 # %%
-# Try it: a cycle, and something to see whether it is gone.
 # import weakref
 # class Node: pass
 # node = Node(); node.me = node

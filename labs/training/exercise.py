@@ -19,7 +19,8 @@
 # `invoke verify --skill training` in a terminal. The lesson, `README.md`, has everything that is
 # needed; each section of it is named where it helps.
 #
-# Only the functions below and what they use are verified. The cells marked *try it* are yours.
+# Only the functions below and what they use are verified. The cells after *try it* are yours:
+# select all in one, uncomment it (Ctrl+/) and run it.
 
 # %%
 from __future__ import annotations
@@ -47,8 +48,10 @@ def loss_from_probability(p: float) -> float:
     raise NotImplementedError
 
 
+# %% [markdown]
+# *Try it*: the first is small, the last is large.
+
 # %%
-# Try it: the first is small, the last is large.
 # for p in (0.9, 0.5, 0.1):
 #     print(p, loss_from_probability(p))
 
@@ -75,8 +78,10 @@ def cross_entropy(logits: Tensor, targets: Tensor, ignore_index: int = -100) -> 
     raise NotImplementedError
 
 
+# %% [markdown]
+# *Try it*: four rows of equal logits over 10 tokens. The loss of knowing nothing is ln 10.
+
 # %%
-# Try it: four rows of equal logits over a vocabulary of 10. The loss of knowing nothing is ln 10.
 # print(cross_entropy(torch.zeros(4, 10), torch.tensor([1, 2, -100, 3])), math.log(10))
 
 # %% [markdown]
@@ -98,8 +103,10 @@ def causal_lm_loss(logits: Tensor, labels: Tensor) -> Tensor:
     raise NotImplementedError
 
 
+# %% [markdown]
+# *Try it*: logits that are sure of the right next token have a loss near 0.
+
 # %%
-# Try it: logits that are sure of the right next token have a loss near 0.
 # toy_text = torch.tensor([[3, 1, 4, 1, 5]])
 # toy_logits = torch.zeros(1, 5, 10)
 # for position, token in enumerate([1, 4, 1, 5]):
@@ -118,8 +125,10 @@ def perplexity(loss: float) -> float:
     raise NotImplementedError
 
 
+# %% [markdown]
+# *Try it*: a loss of ln 10 is a choice among how many tokens?
+
 # %%
-# Try it: a loss of ln 10 is a choice among how many tokens?
 # print(perplexity(math.log(10)))
 
 # %% [markdown]
@@ -149,8 +158,10 @@ def train(model: nn.Module, batches: Sequence[Mapping[str, Tensor]], lr: float) 
     raise NotImplementedError
 
 
+# %% [markdown]
+# *Try it*: a language model of two layers learns one text by heart, so the losses fall.
+
 # %%
-# Try it: a language model of two layers learns one text by heart, so the losses fall.
 # from transformers import LlamaConfig, LlamaForCausalLM
 #
 # toy_config = LlamaConfig(

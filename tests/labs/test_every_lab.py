@@ -267,3 +267,17 @@ def test_what_verification_runs_of_the_starter_is_little(lab: Lab) -> None:
     for function in lab.functions:
         kinds = {type(node) for node in source.needed_for(function)}
         assert kinds <= {ast.FunctionDef, ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign}
+
+
+def test_what_there_is_to_try_is_python_once_it_is_uncommented(lab: Lab) -> None:
+    """Learners select a whole cell and uncomment it: every line of it must be code."""
+    text = (lab.folder / "exercise.py").read_text()
+    tried = 0
+    for cell in re.split(r"^# %%", text, flags=re.MULTILINE)[1:]:
+        kind, _, body = cell.partition("\n")
+        lines = [line for line in body.splitlines() if line.strip()]
+        if "[markdown]" in kind or not lines or not all(line.startswith("#") for line in lines):
+            continue
+        ast.parse("\n".join(line.removeprefix("#").removeprefix(" ") for line in lines))
+        tried += 1
+    assert tried >= len(lab.functions)

@@ -142,15 +142,44 @@ def test_a_missing_file_says_what_to_type(workspace: Path) -> None:
         (["--skill", "dubble"], "Did you mean `double`?"),
         (["--skill", "zzz"], "The skills are: double."),
         (["--seed", "-1"], "a seed is a number"),
-        (["--seed", "abc"], "invalid"),
+        (["--seed", "abc"], "a seed is a number"),
         (["--runtime", "cloud"], "invalid choice"),
         (["--what"], "unrecognized"),
+        (["--skil", "double"], "unrecognized"),
+        (["--json", "-"], "give the name of a file"),
     ],
 )
 def test_wrong_usage_is_exit_code_2(workspace: Path, arguments: list[str], told: str) -> None:
     came = verify("--labs", COURSES / "toy", "--workspace", workspace, *arguments)
     assert came.returncode == 2
     assert told in came.stderr
+
+
+def test_a_workspace_that_is_not_there_is_wrong_usage(tmp_path: Path) -> None:
+    came = verify("--labs", COURSES / "toy", "--workspace", tmp_path / "nowhere")
+    assert came.returncode == 2
+    assert "There is no folder" in came.stderr
+
+
+def test_a_reader_that_leaves_changes_neither_verdict_nor_record(workspace: Path) -> None:
+    (workspace / "double" / "exercise.py").write_text(RIGHT)
+    file = workspace / "run.json"
+    command = f"{sys.executable} -m verify --labs {COURSES / 'toy'} --workspace {workspace}"
+    piped = f"set -o pipefail; {command} --json {file} | head -1"
+    came = subprocess.run(
+        ["bash", "-c", piped], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert came.returncode == 0
+    assert came.stderr == ""
+    assert json.loads(file.read_bytes())["skills"][0]["ready"]
+
+
+def test_a_python_without_the_libraries_says_so() -> None:
+    command = [sys.executable, "-S", "-m", "verify"]
+    came = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert came.returncode == 3
+    assert "is missing" in came.stderr
+    assert "Type: " in came.stderr
 
 
 def test_our_own_fault_is_exit_code_3(workspace: Path) -> None:

@@ -154,7 +154,7 @@ def test_a_constant_that_cannot_be_made_harms_only_what_needs_it(outcomes: Runne
         "acts", "K = 1 / 0\ndef act(x): return x + K\ndef other(): return 7\n"
     )
     assert "ZeroDivisionError" in results["acts"].message
-    assert "line 1" in results["acts"].message
+    assert "(exercise.py, line 1: `K = 1 / 0`)" in results["acts"].message
     assert results["others"].status == "passed"
 
 
