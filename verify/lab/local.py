@@ -109,6 +109,8 @@ def status(layout: Layout, steps: Steps, *, with_token: bool = False) -> int:
         return ENVIRONMENT_FAULT
     if with_token and server:
         steps.say(jupyter.url(server.port, jupyter.token(layout)))
+    else:
+        steps.say("The link with its token: invoke lab.status --url")
     return 0
 
 

@@ -37,6 +37,9 @@ It says what passed, what did not and why, and what to review. `invoke verify` a
 |---|---|---|---|---|
 {rows}
 
+A lesson opens as a page. To run its code: right-click the file on the left, **Open With >
+Notebook**.
+
 Your files in this folder are yours: nothing here overwrites them. To begin an exercise again,
 `invoke lab.reset --skill {first}` puts the starter back and keeps what you wrote beside it.
 """
@@ -115,7 +118,10 @@ def reset(layout: Layout, skill: str) -> str:
     kept = _unused(folder)
     exercise.rename(kept)
     _put_where_absent(lab.folder / EXERCISE, exercise)
-    return f"{exercise} is the starter again; your file is kept as {kept.name}."
+    return (
+        f"{exercise} is the starter again; your file is kept as {kept.name}. "
+        "If it is open in JupyterLab: File, Reload from Disk."
+    )
 
 
 class _Shipped:
