@@ -7,6 +7,7 @@ is bounded in size and time, and anything but one well-formed value is a `Channe
 from __future__ import annotations
 
 import array
+import contextlib
 import select
 import socket
 import struct
@@ -19,6 +20,7 @@ from verify.plain import Plain
 
 _HEADER: Final = struct.Struct(">I")
 _MAX_FDS: Final = 4
+_SO_PASSRIGHTS: Final = 83  # socket(7); asm-generic/socket.h
 GONE: Final = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 """The events of a socket whose other side has closed."""
 
@@ -131,6 +133,8 @@ class Channel:
                     numbers = array.array("i")
                     numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
                     fds.extend(numbers)
+            if len(fds) > _MAX_FDS:
+                raise ChannelError("more descriptors than a message may carry")
             if not part:
                 raise Closed("the other side is gone")
             data += part
@@ -142,6 +146,15 @@ class Channel:
         left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
         if not poller.poll(left):
             raise Silent("the other side does not answer")
+
+
+def refuse_descriptors(sock: socket.socket) -> None:
+    """Have the kernel refuse descriptors sent to ``sock``; before Linux 6.16 it cannot.
+
+    A descriptor that arrives must be closed, and closing one can be made to take for ever.
+    """
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
 
 
 def pair() -> tuple[Channel, socket.socket]:

@@ -22,6 +22,7 @@ from verify.channel import Channel
 from verify.lab.layout import Layout
 from verify.lab.problems import INTERRUPTED, Misuse, Problem
 from verify.labs import Lab, LabError, find_labs, near
+from verify.options import parser
 from verify.readiness import readiness
 from verify.results import Environment, Run, SkillResult
 from verify.show import Screen
@@ -29,13 +30,12 @@ from verify.submit import read_exercise
 
 READY, NOT_READY, FAULT = 0, 1, 3
 PROJECT: Final = Path(__file__).resolve().parents[1]
-RUNTIMES: Final = ("auto", "local", "standalone")
 
 
 def run(arguments: Sequence[str]) -> int:
     """Verify as ``arguments`` say and return the exit code."""
     try:
-        options = _parser().parse_args(arguments)
+        options = parser().parse_args(arguments)
     except SystemExit as stop:  # argparse has said what is wrong, or printed its help
         return int(stop.code or 0)
     screen = Screen(color=not options.no_color)
@@ -226,52 +226,6 @@ def _exit_code(record: Run, *, all_skills: bool) -> int:
         return FAULT
     counted = [skill for skill in record.skills if skill.required or not all_skills]
     return READY if all(skill.ready for skill in counted) else NOT_READY
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**63:
-        raise argparse.ArgumentTypeError("a seed is a number from 0 to 2**63 - 1")
-    return int(text)
-
-
-def _file(text: str) -> Path:
-    if text == "-":
-        raise argparse.ArgumentTypeError("give the name of a file")
-    return Path(text)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="verify",
-        allow_abbrev=False,  # a mistyped flag is wrong usage, never another flag
-        description="Tell which skills are ready, why the others are not, and what to review.",
-        epilog="Exit codes: 0 ready, 1 not ready yet, 2 wrong usage, 3 not the learner's fault.",
-    )
-    add = parser.add_argument
-    add(
-        "--skill",
-        action="append",
-        metavar="SKILL",
-        help="verify this skill; repeatable; without it: all",
-    )
-    add(
-        "--workspace",
-        type=Path,
-        metavar="DIR",
-        help="where DIR/<skill>/exercise.py are; default: workspace/",
-    )
-    add(
-        "--runtime",
-        choices=RUNTIMES,
-        default="auto",
-        help="auto: the resident runner if one answers, else standalone: one for this run, slower",
-    )
-    add("--seed", type=_seed, metavar="N", help="repeat a run's inputs; such a run is practice")
-    add("--json", type=_file, metavar="FILE", help="write the record as JSON")
-    add("--junit", type=_file, metavar="FILE", help="write the record as JUnit XML")
-    add("--labs", type=Path, metavar="DIR", help="labs of your own (implies --runtime standalone)")
-    add("--no-color", action="store_true", help="no colour; the variable NO_COLOR does the same")
-    return parser
 
 
 def main() -> None:

@@ -7,8 +7,8 @@ import dataclasses
 import hashlib
 import os
 import select
-import shutil
 import socket
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from verify.channel import GONE, Channel, ChannelError, pair
+from verify.channel import GONE, Channel, ChannelError, pair, refuse_descriptors
 from verify.labs import Lab
 from verify.plain import Plain
 from verify.processes import Family, LearnerProcess, describe
@@ -99,7 +99,7 @@ class Job:
             if judge is not None:
                 self._family.end(judge)
             self._end_learner()
-            shutil.rmtree(self._directory, ignore_errors=True)
+            remove(self._directory)
 
     def _watch(
         self, judge: Channel, client: Channel, on_start: Callable[[str], None]
@@ -159,6 +159,7 @@ class Job:
     def _start_learner(self, judge: Channel) -> None:
         self._end_learner()
         judges, learners = socket.socketpair()
+        refuse_descriptors(judges)
         reader, writer = os.pipe()
         os.set_blocking(reader, False)
         with judges, learners:
@@ -213,7 +214,13 @@ def remove_leftovers() -> None:
     for directory in Path(tempfile.gettempdir()).glob("verify-*-*"):
         owner = directory.name.split("-")[1]
         if owner.isdecimal() and not Path(f"/proc/{owner}").exists():
-            shutil.rmtree(directory, ignore_errors=True)
+            remove(str(directory))
+
+
+def remove(directory: str) -> None:
+    """Remove a job's directory, however deep: `shutil.rmtree` recurses and ends in an error."""
+    command = ["rm", "-rf", "--", directory]
+    subprocess.run(command, stderr=subprocess.DEVNULL, check=False)  # noqa: S603
 
 
 def error_result(message: str) -> CheckResult:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import os
 import signal
 import subprocess
@@ -19,6 +20,9 @@ from verify.plain import Plain
 
 _STARTS = 120.0  # seconds for the imports, on a slow disk
 _FORKS = 10.0
+_ENDS = 10.0
+
+log = logging.getLogger("verify.processes")
 
 
 class ZygoteError(Exception):
@@ -63,13 +67,23 @@ class Family:
                     return pid
         raise AssertionError("not reached")
 
-    def end(self, pid: int) -> int:
-        """Kill ``pid`` and its process group, wait for it and return its wait status."""
-        self.kill(pid)
-        _, status = os.waitpid(pid, 0)
+    def end(self, pid: int) -> None:
+        """Kill ``pid``, its process group and every stray, and reap them; never wait for ever.
+
+        A process that another traces cannot be reaped before its tracer has ended, so strays are
+        ended in the same round.
+        """
+        deadline = time.monotonic() + _ENDS
+        while time.monotonic() < deadline:
+            self.kill(pid)
+            self._sweep_once()
+            if reap(pid):
+                break
+            time.sleep(0.002)
+        else:
+            log.error("process %d could not be ended within %.0f s", pid, _ENDS)
         with self._lock:
             self._own.discard(pid)
-        return status
 
     def kill(self, pid: int) -> None:
         """Send SIGKILL to ``pid``, a child of ours, and to its process group if it leads one."""
@@ -91,19 +105,25 @@ class Family:
                 return None
             time.sleep(0.002)
 
-    def sweep(self) -> int:
-        """Kill what a learner left behind, until nothing is left; return how many there were."""
-        count = 0
+    def sweep(self) -> None:
+        """Kill what a learner left behind, until nothing is left or it took too long."""
+        deadline = time.monotonic() + _ENDS
+        while self._sweep_once():
+            if time.monotonic() > deadline:
+                log.error("a learner's processes could not be ended within %.0f s", _ENDS)
+                return
+            time.sleep(0.001)
+
+    def _sweep_once(self) -> bool:
+        """Kill and reap the strays there are; return whether there were any."""
         with self._lock:
-            while strays := self._strays():
-                for pid in strays:
-                    with contextlib.suppress(ProcessLookupError, PermissionError):
-                        os.kill(pid, signal.SIGKILL)
-                for pid in strays:
-                    with contextlib.suppress(ChildProcessError):
-                        os.waitpid(pid, 0)
-                count += len(strays)
-        return count
+            strays = self._strays()
+            for pid in strays:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            for pid in strays:
+                reap(pid)
+        return bool(strays)
 
     def stop(self) -> None:
         """End every child."""
@@ -167,6 +187,14 @@ class LearnerProcess:
     output: int
     received: int = 0
     overflowed: bool = False
+
+
+def reap(pid: int) -> bool:
+    """Return whether ``pid`` has ended and is reaped, now or before; never wait."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True
 
 
 def children(parent: int) -> list[int]:

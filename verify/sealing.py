@@ -29,6 +29,7 @@ LEARNER_UIDS: Final = range(59_000, 59_064)  # no passwd entries; each runner ta
 LEVEL: Final = "partial"
 CHANNEL_FD: Final = 3
 
+_CAPABILITY_VERSION_3: Final = 0x20080522
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
 _PR_SET_NO_NEW_PRIVS: Final = 38
@@ -90,7 +91,8 @@ def close(seal: Seal, channel: int, output: int) -> None:
         os.setresgid(seal.uid, seal.uid, seal.uid)
         os.setresuid(seal.uid, seal.uid, seal.uid)
         prctl(_PR_SET_DUMPABLE, 1)  # a changed user takes its own /proc/self away
-    prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    prctl(_PR_SET_NO_NEW_PRIVS, 1)  # before the next line: no program gives anything back
+    drop_capabilities()
     die_with(seal.supervisor)
     os.umask(0o077)
     os.chdir(seal.directory)
@@ -149,6 +151,14 @@ def clean_environment() -> dict[str, str]:
     """Return the environment that the zygote is started with."""
     kept = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     return {"LANG": "C.UTF-8", **kept, **FIXED}
+
+
+def drop_capabilities() -> None:
+    """Give up every capability; where a learner had to stay root, it is root in name alone."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    if libc.capset(header, (ctypes.c_uint32 * 6)()) != 0:
+        raise OSError(ctypes.get_errno(), "capset")
 
 
 def hide_memory() -> None:

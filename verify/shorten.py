@@ -16,9 +16,9 @@ def shorten(value: Plain) -> str:
     if isinstance(value, Array):
         return _tensor(value)
     if isinstance(value, Opaque):
-        return f"a {value.type}: {clean(value.text, 80)}"
+        return f"a {clean(value.type, 40)}: {clean(value.text, 80)}"
     if isinstance(value, Raised):
-        return f"{value.type}: {clean(value.text, 80)}"
+        return f"{clean(value.type, 40)}: {clean(value.text, 80)}"
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, bytes):

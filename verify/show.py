@@ -163,7 +163,7 @@ class Screen:
             initial_indent=" " * indent,
             subsequent_indent=" " * (indent + 2 * bool(label)),
             break_on_hyphens=False,
-        )
+        ) or [" " * indent + label]
         head = " " * indent + label
         assert first.startswith(head)
         line = Text.assemble((head, label_style), (first[len(head) :], style))

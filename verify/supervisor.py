@@ -14,6 +14,7 @@ import secrets
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -21,8 +22,9 @@ from typing import Any, Final
 import msgspec
 
 from verify import describe, sealing
-from verify.channel import Channel, ChannelError
-from verify.job import Abandoned, Job, JobError, Submission, error_result, remove_leftovers
+from verify.channel import Channel, ChannelError, refuse_descriptors
+from verify.endpoint import listening
+from verify.job import Abandoned, Job, Submission, error_result, remove_leftovers
 from verify.labs import Lab, LabError, find_labs
 from verify.plain import Plain
 from verify.processes import Family, ZygoteError
@@ -75,9 +77,20 @@ class Supervisor:
         with listening(path) as server:
             log.info("listening on %s", path)
             while True:
-                connection, _ = server.accept()
                 self._clients.acquire()
+                connection = self._accept(server)
                 threading.Thread(target=self._serve_one, args=(connection,), daemon=True).start()
+
+    def _accept(self, server: socket.socket) -> socket.socket:
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError as error:  # out of descriptors, say: others will give some back
+                log.warning("a client could not be accepted: %s", error)
+                time.sleep(0.1)
+            else:
+                refuse_descriptors(connection)
+                return connection
 
     def _serve_one(self, connection: socket.socket) -> None:
         try:
@@ -130,8 +143,9 @@ class Supervisor:
         """Return the labs, files and troubles that a request names."""
         labs = {lab.skill: lab for lab in find_labs(self._labs)}
         wanted = []
-        for item in told.get("skills") or []:
-            if not isinstance(item, dict) or item.get("skill") not in labs:
+        skills = told.get("skills")
+        for item in skills if isinstance(skills, list) else []:
+            if not isinstance(item, dict) or str(item.get("skill")) not in labs:
                 raise Refused("an unknown skill")
             exercise, trouble = item.get("exercise"), item.get("trouble")
             if not isinstance(exercise, bytes | None) or not isinstance(trouble, str | None):
@@ -204,10 +218,13 @@ class Supervisor:
         except Abandoned:
             self._store.interrupt(identity)
             raise
-        except (JobError, ZygoteError, OSError) as error:
+        except Exception as error:
             log.exception("the job %s could not be judged", identity)
-            keep(error_result(str(error)))
-        self._store.finish(identity)
+            checks.append(error_result(f"{type(error).__name__}: {error}"))
+            self._tell(client, {"event": "result", "result": msgspec.to_builtins(checks[-1])})
+            self._store.interrupt(identity)
+        else:
+            self._store.finish(identity)
         return SkillResult(
             skill=lab.skill,
             title=lab.title,
@@ -224,26 +241,6 @@ class Supervisor:
         """Send an event; a client that has gone misses it."""
         with contextlib.suppress(ChannelError):
             client.send(event, seconds=5.0)
-
-
-@contextlib.contextmanager
-def listening(path: Path) -> Iterator[socket.socket]:
-    """Listen at ``path``, for this user alone; a socket left by a runner that ended is replaced."""
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    short = f"/proc/self/fd/{folder}/{path.name}"  # a socket's path may have 107 bytes at most
-    with socket.socket(socket.AF_UNIX) as server:
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
-        before = os.umask(0o177)
-        server.bind(short)
-        os.umask(before)
-        server.listen(_CLIENTS)
-        try:
-            yield server
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
-            os.close(folder)
 
 
 def _seed(told: dict[str, Any]) -> int | None:

@@ -8,6 +8,7 @@ _CONTROL = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # terminal sequences
     r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"  # control characters, a lone escape among them
     r"|[\u2028\u2029\u202a-\u202e\u2066-\u2069]"  # line separators, changes of direction
+    r"|[\ud800-\udfff\ufffe\uffff]"  # what XML cannot hold
 )
 _CHARACTERS = 300
 
@@ -20,5 +21,5 @@ def clean_lines(output: bytes) -> str:
 
 def clean(text: str, limit: int = _CHARACTERS) -> str:
     """Return ``text`` as one line without control characters, cut at ``limit`` characters."""
-    text = " ".join(_CONTROL.sub("", text).split())
+    text = " ".join(_CONTROL.sub("", text[: 8 * limit]).split())
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -148,7 +148,7 @@ def ended(asked: str, came: Raised) -> Failure:
     if came.type == "NotImplementedError":
         return Failure(f"{asked}: not written yet{where}.", "wrong")
     if came.type == "MissingFunction":
-        return Failure(came.text, "wrong")
+        return Failure(clean(came.text) or f"{asked}: the function is missing.", "wrong")
     if came.type == "MemoryError":
         return Failure(f"{asked}: ran out of memory{where}.", "memory")
     if came.type == "SystemExit":

@@ -18,9 +18,12 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-from verify import judge, learner, sealing
+from verify import sealing
 from verify.channel import Channel, Closed
 from verify.labs import Limits
+
+OURS = ("verify.judge", "verify.learner")
+"""Not at the top: they import torch, and until `main` this process is not hidden."""
 
 PRELOADED = (
     "torch",
@@ -56,7 +59,7 @@ def main() -> None:
 
 def preload() -> None:
     """Import what jobs need."""
-    for name in PRELOADED:
+    for name in (*OURS, *PRELOADED):
         importlib.import_module(name)
     import torch  # noqa: PLC0415 - after the loop, which says what is imported and in what order
 
@@ -112,6 +115,8 @@ def _wait_for_adoption(between: int, supervisor: int) -> None:
 
 def _run(control: Channel, told: dict[str, Any], fds: list[int]) -> NoReturn:
     """Be the judge or the learner; never return into the zygote's loop."""
+    from verify import judge, learner  # noqa: PLC0415 - in memory since `preload`
+
     status = 1
     try:
         control.close()

@@ -47,8 +47,14 @@ def test_followed_over_half_lines_and_a_new_file_until_ctrl_c(
     log.write_text("old\n")
 
     def write() -> None:
-        for text, awaited in (("old\nhal", "old"), ("old\nhalf\n", "half"), ("new\n", "new")):
-            log.write_text(text)
+        for text, awaited in (("hal", "old"), ("f\n", "half"), ("new\n", "new")):
+            if awaited == "new":  # another file of that name, there at once and whole
+                other = log.with_suffix(".new")
+                other.write_text(text)
+                other.replace(log)
+            else:
+                with log.open("a") as file:
+                    file.write(text)
             deadline = time.monotonic() + 5
             while awaited not in said.text and time.monotonic() < deadline:
                 time.sleep(0.01)

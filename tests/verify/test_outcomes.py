@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
@@ -165,6 +167,25 @@ def test_a_broken_check_is_an_error_and_never_the_learners(tmp_path_factory) -> 
         assert results["broken"].status == "error"
         assert "ZeroDivisionError" in results["broken"].message
         assert results["doubles"].status == "passed"
+
+
+def test_a_directory_deeper_than_python_can_remove_is_removed(outcomes: Runner) -> None:
+    deep = "for i in range(2000): os.mkdir('d'); os.chdir('d')\n    return x + 1"
+    assert one(outcomes, with_act(deep)).status == "passed"
+    assert outcomes.process is not None
+    assert not list(Path(tempfile.gettempdir()).glob(f"verify-{outcomes.process.pid}-*"))
+
+
+def test_an_empty_message_and_a_borrowed_name_are_a_failure_in_words(outcomes: Runner) -> None:
+    top = "class MissingFunction(Exception): pass"
+    result = one(outcomes, with_act("raise MissingFunction('')", top))
+    assert result.status == "failed"
+    assert result.message
+
+
+def test_text_that_xml_cannot_hold_is_left_out(outcomes: Runner) -> None:
+    result = one(outcomes, with_act("raise ValueError('a\\uffff\\ufffeb')"))
+    assert "ValueError: ab" in result.message
 
 
 def test_what_an_exercise_leaves_running_is_ended(outcomes: Runner) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import stat
@@ -59,6 +60,8 @@ def test_the_self_test_is_a_whole_job(outcomes: Runner) -> None:
         {"op": "verify", "protocol": 1, "skills": [{"skill": "acts"}]},
         {"op": "verify", "protocol": 1, "skills": [{"skill": "acts", "exercise": "text"}]},
         {"op": "verify", "protocol": 1, "skills": {"skill": "acts"}},
+        {"op": "verify", "protocol": 1, "skills": 5},
+        {"op": "verify", "protocol": 1, "skills": [{"skill": [], "exercise": b""}]},
         {"op": "verify", "protocol": 1, "seed": -1, "skills": [{"skill": "acts", "exercise": b""}]},
         {
             "op": "verify",
@@ -84,6 +87,20 @@ def test_a_wrong_request_is_refused(outcomes: Runner, request_: object) -> None:
 def test_a_client_that_talks_nonsense_or_leaves_harms_nobody(outcomes: Runner, sent: bytes) -> None:
     with raw(outcomes) as connection:
         connection.sendall(sent)
+    assert outcomes.verify("acts", GOOD)["acts"].status == "passed"
+
+
+def test_descriptors_that_a_client_sends_are_not_collected(outcomes: Runner) -> None:
+    assert outcomes.process is not None
+    held = Path(f"/proc/{outcomes.process.pid}/fd")
+    before = len(list(held.iterdir()))
+    with raw(outcomes) as connection, Path(__file__).open() as file:
+        connection.sendall(b"\0\0\x03\xe8")
+        with contextlib.suppress(OSError):
+            for _ in range(50):
+                socket.send_fds(connection, [b"x"], [file.fileno()] * 4)
+        time.sleep(0.3)
+        assert len(list(held.iterdir())) < before + 10
     assert outcomes.verify("acts", GOOD)["acts"].status == "passed"
 
 

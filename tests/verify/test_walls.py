@@ -5,9 +5,11 @@ The attacks here only read and ask for permission; what signals, fills or forks 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import COURSES, PROJECT, Runner, as_root, running
-from verify.sealing import FIXED, PASSED_ON
+from verify.sealing import FIXED, LEARNER_UIDS, PASSED_ON
 
 SPY = '''
 import ctypes, gc, os, sys
@@ -70,7 +72,7 @@ REACH = """    pids = family()
         tries[pid, "mem"] = tried(lambda: open(f"/proc/{pid}/mem", "rb").close())
         for part in ("environ", "maps"):
             tries[pid, part] = tried(lambda: open(f"/proc/{pid}/{part}", "rb").read(1))
-        tries[pid, "fd"] = tried(lambda: os.listdir(f"/proc/{pid}/fd"))
+        tries[pid, "fd"] = tried(lambda: os.readlink(f"/proc/{pid}/fd/0"))
         tries[pid, "root"] = tried(lambda: os.listdir(f"/proc/{pid}/root/"))
         tries[pid, "readv"] = tried(lambda: read_memory(pid))
         tries[pid, "ptrace"] = tried(lambda: trace(pid))
@@ -79,7 +81,7 @@ REACH = """    pids = family()
 """
 
 
-@pytest.fixture(scope="module", params=["as root", "as a user"])
+@pytest.fixture(scope="module", params=["as root", "as root, without a user", "as a user"])
 def runner(request: pytest.FixtureRequest) -> Iterator[Runner]:
     """A runner started as root, whose learners have a user of their own, and one that was not."""
     if not as_root():
@@ -89,11 +91,20 @@ def runner(request: pytest.FixtureRequest) -> Iterator[Runner]:
     if request.param == "as a user":
         how |= {"user": 58_000, "group": 58_000, "extra_groups": []}
         os.chown(folder, 58_000, 58_000)
+    taken = []
+    if request.param == "as root, without a user":
+        for uid in LEARNER_UIDS:  # anybody may take these names
+            claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            with contextlib.suppress(OSError):
+                claim.bind(f"\0verify-learner-{uid}")
+            taken.append(claim)
     try:
         with running(COURSES / "outcomes", folder, **how) as started:
             yield started
     finally:
         shutil.rmtree(folder)
+        for claim in taken:
+            claim.close()
 
 
 def told(runner: Runner, body: str) -> str:
