@@ -18,6 +18,9 @@ from typing import Final
 from verify.codec import MAX_BYTES, CodecError, decode, encode
 from verify.plain import Plain
 
+PROTOCOL: Final = 1
+"""Version of what clients and runners say to each other."""
+
 _HEADER: Final = struct.Struct(">I")
 _MAX_FDS: Final = 4
 _SO_PASSRIGHTS: Final = 83  # socket(7); asm-generic/socket.h

@@ -14,11 +14,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from verify.channel import Channel, ChannelError
+from verify.channel import PROTOCOL, Channel, ChannelError
 from verify.describe import code_hash
 from verify.plain import Plain
 
-PROTOCOL: Final = 1
 _EVENT_SECONDS: Final = 180.0  # the longest silence: imports on a slow disk, then one job's limit
 _HELLO_SECONDS: Final = 5.0
 

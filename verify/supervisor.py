@@ -13,6 +13,7 @@ import os
 import secrets
 import signal
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from typing import Any, Final
 import msgspec
 
 from verify import describe, sealing
-from verify.channel import Channel, ChannelError, refuse_descriptors
+from verify.channel import PROTOCOL, Channel, ChannelError, refuse_descriptors
 from verify.endpoint import listening
 from verify.job import Abandoned, Job, Submission, error_result, remove_leftovers
 from verify.labs import Lab, LabError, find_labs
@@ -33,7 +34,6 @@ from verify.store import Store
 from verify.submit import MAX_EXERCISE
 from verify.text import clean_lines
 
-PROTOCOL: Final = 1
 _REQUEST_SECONDS: Final = 10.0
 _REQUEST_BYTES: Final = 16 * 1024 * 1024
 _CLIENTS: Final = 32
@@ -220,10 +220,13 @@ class Supervisor:
             raise
         except Exception as error:
             log.exception("the job %s could not be judged", identity)
-            checks.append(error_result(f"{type(error).__name__}: {error}"))
-            self._tell(client, {"event": "result", "result": msgspec.to_builtins(checks[-1])})
-            self._store.interrupt(identity)
-        else:
+            failed = error_result(f"{type(error).__name__}: {error}")
+            try:
+                keep(failed)
+            except sqlite3.Error:  # the results file itself may be what fails: then it is only told
+                checks.append(failed)
+                self._tell(client, {"event": "result", "result": msgspec.to_builtins(failed)})
+        with contextlib.suppress(sqlite3.Error):  # left running, the next runner names it
             self._store.finish(identity)
         return SkillResult(
             skill=lab.skill,
