@@ -6,7 +6,7 @@ import base64
 import hashlib
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -75,13 +75,22 @@ def service(tmp_path: Path) -> Iterator[Service]:
     made.stop(grace=1)
 
 
-def make_wheel(folder: Path, name: str, version: str, text: str = "") -> str:
+def make_wheel(
+    folder: Path,
+    name: str,
+    version: str,
+    text: str = "",
+    *,
+    module: str = "",
+    requires: Sequence[str] = (),
+) -> str:
     """Write a wheel with one module into ``folder`` and return its line of a lock file."""
     folder.mkdir(parents=True, exist_ok=True)
     info = f"{name}-{version}.dist-info"
     files = {
-        f"{name}.py": text or f"VERSION = {version!r}\n",
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{module or name}.py": text or f"VERSION = {version!r}\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        + "".join(f"Requires-Dist: {it}\n" for it in requires),
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\n"
         "Tag: py3-none-any\n",
     }
