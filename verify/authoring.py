@@ -2,7 +2,9 @@
 
 A check is a function: its name is its id, the first line of its docstring the sentence a learner
 reads, and its argument the `verify.trial.Trial` that draws inputs, asks and compares. It returns
-None when the exercise is right and raises through the trial when it is not.
+None, or a sentence on what holds, when the exercise is right, and raises through the trial when it
+is not. In a lab without an exercise nobody is asked: the check looks at the machine and raises a
+`verify.machine.Fault`.
 
 A misconception is a wrong implementation of one of the lab's functions: its name is its id and its
 docstring the hint.
@@ -49,7 +51,7 @@ class Check:
     review: str
     gpu: bool
     seconds: float
-    run: Callable[[Trial], None]
+    run: Callable[[Trial], str | None]
 
 
 @dataclasses.dataclass(frozen=True)

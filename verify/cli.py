@@ -8,28 +8,26 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import platform
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
 
 import msgspec
 
 from verify import client
 from verify.channel import Channel
-from verify.lab.layout import Layout
+from verify.lab.layout import Layout, here
 from verify.lab.problems import INTERRUPTED, Misuse, Problem
 from verify.labs import Lab, LabError, find_labs, near
+from verify.machine import ENVIRONMENT
 from verify.options import parser
-from verify.readiness import readiness
-from verify.results import Environment, Run, SkillResult
+from verify.outcome import Outcome
+from verify.results import CheckResult, Run
 from verify.show import Screen
 from verify.submit import read_exercise
 
 READY, NOT_READY, FAULT = 0, 1, 3
-PROJECT: Final = Path(__file__).resolve().parents[1]
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -50,13 +48,13 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _verify(options: argparse.Namespace, screen: Screen) -> int:
-    layout = Layout(PROJECT)
+    layout = here()
     options.labs = options.labs and options.labs.resolve()
     labs = _labs(options.labs or layout.labs)
     chosen = _chosen(labs, options.skill or [])
     workspace = _workspace(options.workspace, layout)
     submissions = [read_exercise(lab, workspace) for lab in chosen]
-    outcome = _Outcome(screen)
+    outcome = Outcome(screen, {lab.skill for lab in chosen if not lab.exercise})
     with _runner(options.runtime, layout, options.labs, screen) as channel:
         try:
             client.verify(channel, submissions, options.seed, outcome.take)
@@ -78,59 +76,39 @@ def _verify(options: argparse.Namespace, screen: Screen) -> int:
     return _exit_code(record, all_skills=not options.skill)
 
 
-class _Outcome:
-    """Collects a run's events into its record and shows each as it comes."""
-
-    def __init__(self, screen: Screen) -> None:
-        self._screen = screen
-        self._started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        self._seed = 0
-        self._environment: Environment | None = None
-        self._skills: list[SkillResult] = []
-        self.doing = "the start"
-
-    def take(self, event: dict[str, Any]) -> None:
-        """Take one of the runner's events."""
-        if event["event"] == "environment":
-            self._seed = event["seed"]
-            self._environment = msgspec.convert(event["environment"], Environment)
-        elif event["event"] == "job":
-            self.doing = f"`{event['skill']}`"
-        elif event["event"] == "skill":
-            self._skills.append(msgspec.convert(event["skill"], SkillResult))
-        self._screen.event(event)
-
-    def record(self, labs: list[Lab], *, practice: bool) -> Run:
-        """Return the run's record."""
-        assert self._environment is not None
-        return Run(
-            seed=self._seed,
-            practice=practice,
-            started=self._started,
-            environment=self._environment,
-            readiness=readiness(self._skills, labs),
-            skills=self._skills,
-        )
-
-
 @contextlib.contextmanager
 def _runner(runtime: str, layout: Layout, labs: Path | None, screen: Screen) -> Iterator[Channel]:
-    """Yield a channel to the runner that ``runtime`` asks for."""
+    """Yield a channel to the runner that ``runtime`` asks for, a resident one if any answers."""
     with contextlib.ExitStack() as stack:
-        if runtime != "standalone" and labs is None:
+        resident = layout.runners if labs is None else {}
+        for name, place in resident.items():
+            if runtime not in ("auto", name):
+                continue
             try:
-                channel = stack.enter_context(client.connect(layout.socket))
-            except client.NoRunner as error:
-                if runtime == "local":
-                    raise Problem(
-                        "No local runner answers.",
-                        cause=f"it is not running ({error})",
-                        type_this="invoke lab.up",
-                    ) from error
-            else:
-                yield channel
-                return
+                if not isinstance(place, Path):
+                    client.hello(place)  # that a command starts says nothing of who answers
+                channel = stack.enter_context(client.connect(place))
+            except client.NoRunner:
+                continue
+            yield channel
+            return
+        if runtime in resident or not layout.holds_keys:
+            raise _no_runner(runtime, layout)
         yield stack.enter_context(_standalone(layout, labs, screen))
+
+
+def _no_runner(runtime: str, layout: Layout) -> Problem:
+    if not layout.holds_keys:
+        return Problem(
+            "The runner does not answer, and nothing can be judged in JupyterLab's own container.",
+            cause="the runner's container is not up; this one holds no checks, by design",
+            type_this="invoke lab.up  # on the host, in the project's folder; then this again",
+        )
+    return Problem(
+        f"No {runtime} runner answers.",
+        cause="it is not running",
+        type_this=f"invoke lab.up --runtime {runtime}",
+    )
 
 
 def _standalone(
@@ -150,8 +128,7 @@ def _standalone(
             type_this="invoke lab.up",
         )
     screen.waiting("No resident runner: starting one for this run, which takes some seconds")
-    results = layout.state / "standalone" / "results.sqlite"
-    return client.standalone(python, labs or layout.labs, results)
+    return client.standalone(python, labs or layout.labs, layout.standalone_results)
 
 
 def _labs(root: Path) -> list[Lab]:
@@ -221,11 +198,19 @@ def _junit(record: Run, file: Path) -> None:
 
 
 def _exit_code(record: Run, *, all_skills: bool) -> int:
-    """Return the exit code: with all skills, the optional ones do not count."""
-    if any(check.status == "error" for skill in record.skills for check in skill.checks):
+    """Return the exit code: with all skills, the optional ones do not count.
+
+    A fault of the machine always does: on it no other verdict is worth much.
+    """
+    if any(_is_fault(check) for skill in record.skills for check in skill.checks):
         return FAULT
     counted = [skill for skill in record.skills if skill.required or not all_skills]
     return READY if all(skill.ready for skill in counted) else NOT_READY
+
+
+def _is_fault(check: CheckResult) -> bool:
+    broken = check.status == "failed" and check.cause == ENVIRONMENT and check.level == "check"
+    return check.status == "error" or broken
 
 
 def main() -> None:

@@ -47,9 +47,43 @@ class Refused(Exception):
     """The runner does not serve this request; the message says why."""
 
 
+Place = Path | tuple[str, ...]
+"""Where a resident runner is: a Unix socket, or a command that carries words to it."""
+
+
+def connect(place: Place) -> contextlib.AbstractContextManager[Channel]:
+    """Return a channel to the resident runner at ``place``; raise `NoRunner` if there is none."""
+    return _at_socket(place) if isinstance(place, Path) else _through(place)
+
+
 @contextlib.contextmanager
-def connect(path: Path) -> Iterator[Channel]:
-    """Yield a channel to the resident runner at ``path``; raise `NoRunner` if there is none."""
+def _through(command: tuple[str, ...]) -> Iterator[Channel]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        try:
+            carrier = subprocess.Popen(  # noqa: S603 - ours, see `verify.lab.compose`
+                command,
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is the client's to handle
+            )
+        except OSError as error:
+            raise NoRunner(str(error)) from error
+        theirs.close()
+        try:
+            yield Channel(ours)
+        finally:
+            ours.close()  # which ends the carrier, and with it the one in the container
+            try:
+                carrier.wait(10)
+            except subprocess.TimeoutExpired:
+                carrier.kill()
+                carrier.wait()
+
+
+@contextlib.contextmanager
+def _at_socket(path: Path) -> Iterator[Channel]:
     try:
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
@@ -118,18 +152,18 @@ def verify(
         on_event(event)
 
 
-def hello(path: Path) -> Event:
-    """Return what the resident runner at ``path`` says of itself; raise `NoRunner` if none does."""
-    with connect(path) as channel:
+def hello(place: Place) -> Event:
+    """Return what the runner at ``place`` says of itself; raise `NoRunner` if none does."""
+    with connect(place) as channel:
         try:
             return next(_exchange(channel, {"op": "hello"}, _HELLO_SECONDS))
         except (RunnerLost, StopIteration, Refused) as error:
             raise NoRunner(str(error)) from error
 
 
-def selftest(path: Path) -> tuple[bool, str]:
+def selftest(place: Place) -> tuple[bool, str]:
     """Have the runner judge a lab's own solution; return whether it passed, and a sentence."""
-    with connect(path) as channel:
+    with connect(place) as channel:
         for event in _exchange(channel, {"op": "selftest"}, _EVENT_SECONDS):
             if event["event"] == "skill":
                 return _told(event["skill"])

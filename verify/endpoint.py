@@ -1,4 +1,4 @@
-"""Listening at the runner's Unix socket, however deep its folder lies."""
+"""Listening at the runner's Unix socket, however deep its folder lies and whosever it is."""
 
 from __future__ import annotations
 
@@ -11,19 +11,48 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def listening(path: Path) -> Iterator[socket.socket]:
-    """Listen at ``path``, for this user alone; a socket left by a runner that ended is replaced."""
+    """Listen at ``path``; a socket left by a runner that ended is replaced.
+
+    The socket is for the user who owns the folder (and for root's group, so that the runner's own
+    container can ask whether it is well). A runner in a container is root without the right to
+    write in others' folders: it makes the socket as the folder's owner. A folder of root's that
+    others may enter is one that the engine made: then the socket is for all who get there.
+    """
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     short = f"/proc/self/fd/{folder}/{path.name}"  # a socket's path may have 107 bytes at most
-    with socket.socket(socket.AF_UNIX) as server:
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
-        before = os.umask(0o177)
-        server.bind(short)
+    try:
+        with socket.socket(socket.AF_UNIX) as server:
+            with _as_owner_of(folder) as mask:
+                _bind(server, short, mask)
+            server.listen()
+            try:
+                yield server
+            finally:
+                with _as_owner_of(folder), contextlib.suppress(FileNotFoundError):
+                    Path(short).unlink()
+    finally:
+        os.close(folder)
+
+
+def _bind(server: socket.socket, path: str, mask: int) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        Path(path).unlink()
+    before = os.umask(mask)
+    try:
+        server.bind(path)
+    finally:
         os.umask(before)
-        server.listen()
-        try:
-            yield server
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
-            os.close(folder)
+
+
+@contextlib.contextmanager
+def _as_owner_of(folder: int) -> Iterator[int]:
+    """Be the owner of ``folder`` where that is somebody else; yield the mask for the socket."""
+    told = os.fstat(folder)
+    if os.geteuid() != 0 or told.st_uid == 0:
+        yield 0o111 if os.geteuid() == 0 and told.st_mode & 0o005 == 0o005 else 0o177
+        return
+    os.seteuid(told.st_uid)
+    try:
+        yield 0o117
+    finally:
+        os.seteuid(0)

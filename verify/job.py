@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import os
+import secrets
 import select
 import socket
 import subprocess
@@ -19,6 +20,7 @@ import msgspec
 
 from verify.channel import GONE, Channel, ChannelError, pair, refuse_descriptors
 from verify.labs import Lab
+from verify.machine import caches
 from verify.plain import Plain
 from verify.processes import Family, LearnerProcess, describe
 from verify.results import CheckResult
@@ -75,12 +77,11 @@ class Job:
             JobError: the judge did not finish.
             Abandoned: ``client`` has gone; what was decided before stands.
         """
-        self._directory = tempfile.mkdtemp(prefix=f"verify-{os.getpid()}-")
+        name = f"verify-{os.getpid()}-{secrets.token_hex(8)}"
+        self._directory = str(Path(tempfile.gettempdir(), name))
         channel, theirs = pair()
         judge = None
         try:
-            if self._uid is not None:
-                os.chown(self._directory, self._uid, self._uid)
             with theirs:
                 judge = self._family.fork("judge", [theirs.fileno()])
             channel.send(
@@ -89,6 +90,7 @@ class Job:
                     "seed": self._submission.seed,
                     "exercise": self._submission.exercise,
                     "trouble": self._submission.trouble,
+                    "caches": dict(caches()),
                 }
             )
             yield from self._watch(channel, client, on_start)
@@ -218,9 +220,23 @@ def remove_leftovers() -> None:
 
 
 def remove(directory: str) -> None:
-    """Remove a job's directory, however deep: `shutil.rmtree` recurses and ends in an error."""
-    command = ["rm", "-rf", "--", directory]
-    subprocess.run(command, stderr=subprocess.DEVNULL, check=False)  # noqa: S603
+    """Remove a job's directory, however deep: `shutil.rmtree` recurses and ends in an error.
+
+    Its owner does it: root in a container may not write in others' folders.
+    """
+    try:
+        owner = os.lstat(directory).st_uid
+    except FileNotFoundError:
+        return
+    user = owner if os.geteuid() == 0 else None
+    subprocess.run(  # noqa: S603
+        ["rm", "-rf", "--", directory],  # noqa: S607
+        user=user,
+        group=user,
+        extra_groups=[] if user else None,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
 
 
 def error_result(message: str) -> CheckResult:

@@ -18,6 +18,7 @@ from verify.authoring import Check
 from verify.channel import Channel, ChannelError, Closed, Silent
 from verify.judging import Bench, Verdict, not_run
 from verify.labs import read_lab
+from verify.machine import use_caches
 from verify.plain import Plain
 from verify.results import READING
 from verify.sealing import die_with, hide_memory
@@ -121,9 +122,14 @@ def _judge(supervisor: Channel, told: dict[str, Any]) -> None:
     random.seed()  # not the zygote's state, which every judge would share
     bench = Bench(read_lab(Path(told["folder"])))
     learner = Sealed(supervisor, bench, told["exercise"] or b"")
-    reading = _read(learner, told["trouble"])
-    _tell(supervisor, _reading_check(), reading)
-    unmet = {READING: _reading_check().title} if reading.status != "passed" else {}
+    unmet: dict[str, str] = {}
+    if bench.lab.exercise:
+        reading = _read(learner, told["trouble"])
+        _tell(supervisor, _reading_check(), reading)
+        if reading.status != "passed":
+            unmet[READING] = _reading_check().title
+    else:  # the machine is looked at; no learner's process is started
+        use_caches(told["caches"])
     hung: set[str] = set()
     for check in bench.checks:
         supervisor.send({"event": "started", "check": check.name})

@@ -15,12 +15,14 @@ from verify.authoring import Check, Misconception, checks_of, misconceptions_of
 from verify.codec import CodecError, decode, encode
 from verify.compare import same
 from verify.labs import Lab
+from verify.machine import ENVIRONMENT, Fault
 from verify.plain import Plain
 from verify.scene import load_module, play
 from verify.text import clean
 from verify.trial import Failure, Learner, NotRun, Trial
 
 PARTS = ("scene", "solution", "misconceptions", "checks")
+CHECKS = PARTS[-1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,18 +42,31 @@ def not_run(cause: Literal["waits", "missing"], reason: str) -> Verdict:
     return Verdict("not_run", cause, f"not run: {reason}")
 
 
+def parts_of(lab: Lab) -> tuple[str, ...]:
+    """Return the names of a lab's modules in the order of loading, each for the ones after it.
+
+    A lab without an exercise has checks and whatever modules it needs beside them; these stand
+    each alone.
+    """
+    if lab.exercise:
+        return PARTS
+    beside = {file.stem for file in lab.folder.glob("*.py")} - {CHECKS}
+    return (*sorted(beside), CHECKS)
+
+
 class Bench:
-    """A lab's four modules, loaded in the judge's process, which alone may see them."""
+    """A lab's modules, loaded in the judge's process, which alone may see them."""
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         loaded: dict[str, ModuleType] = {}
-        for part in PARTS:  # by these plain names the parts import one another
+        for part in parts_of(lab):  # by these plain names the parts import one another
             file = lab.folder / f"{part}.py"
             loaded[part] = load_module(part, file.read_bytes(), str(file))
-        self.scene = loaded["scene"]
-        self.checks = checks_of(loaded["checks"])
-        self.misconceptions = misconceptions_of(loaded["misconceptions"])
+        self.checks = checks_of(loaded[CHECKS])
+        none = ModuleType("none")
+        self.scene = loaded.get("scene", none)
+        self.misconceptions = misconceptions_of(loaded.get("misconceptions", none))
         self.solution = {name: getattr(loaded["solution"], name) for name in lab.functions}
 
     def rehearse(self, **functions: Callable[..., Any]) -> Rehearsal:
@@ -69,17 +84,19 @@ class Bench:
             return not_run("missing", "no GPU")
         trial = Trial(learner, seed, check)
         try:
-            check.run(trial)
+            told = check.run(trial)
         except NotRun as reason:
             return not_run("missing", clean(str(reason)))
+        except Fault as fault:
+            return Verdict("failed", ENVIRONMENT, clean(fault.happened, 600), fault.hint)
         except Failure as failure:
             return self._explain(check, trial, failure, seed)
         except Exception:  # noqa: BLE001 - whose fault it is, the solution tells
-            if self._solution_passes(check, seed):
+            if self.lab.exercise and self._solution_passes(check, seed):
                 strange = "What came back is not what this scene returns."
                 return Verdict("failed", "protocol", strange)
             return Verdict("error", message=clean(traceback.format_exc(limit=-2)))
-        return Verdict("passed")
+        return Verdict("passed", message=clean(told or "", 600))
 
     def _explain(self, check: Check, trial: Trial, failure: Failure, seed: int) -> Verdict:
         found = self.recognise(check, trial.observations, seed) if trial.observations else None

@@ -39,6 +39,7 @@ class Lab:
         review: What to review when it is not ready.
         functions: The signatures that ``exercise.py`` must define, by function name.
         limits: What one job may take.
+        exercise: Whether there is one; a lab without it checks the machine, and is never required.
     """
 
     skill: str
@@ -49,6 +50,7 @@ class Lab:
     review: str
     functions: dict[str, str]
     limits: Limits
+    exercise: bool = True
 
 
 def find_labs(root: Path) -> list[Lab]:
@@ -67,6 +69,9 @@ def read_lab(folder: Path) -> Lab:
         told: dict[str, Any] = tomllib.loads((folder / "lab.toml").read_text("utf-8"))
         if not _SKILL.fullmatch(folder.name):
             raise LabError(f"{folder}: a skill is named in lower case, with hyphens")
+        exercise = told.get("exercise", True)
+        if exercise is not True and (exercise is not False or told["required"]):
+            raise LabError(f"{folder}: exercise is true, or it is false and required is false")
         return Lab(
             skill=folder.name,
             folder=folder,
@@ -74,11 +79,16 @@ def read_lab(folder: Path) -> Lab:
             order=int(told["order"]),
             required=bool(told["required"]),
             review=str(told["review"]),
-            functions={str(name): str(text) for name, text in told["functions"].items()},
+            functions=_functions(told["functions"] if exercise else {}),
             limits=Limits(**told.get("limits", {})),
+            exercise=exercise,
         )
     except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
         raise LabError(f"{folder / 'lab.toml'}: {type(error).__name__}: {error}") from error
+
+
+def _functions(told: dict[str, Any]) -> dict[str, str]:
+    return {str(name): str(text) for name, text in told.items()}
 
 
 def near(skill: str, known: list[str]) -> list[str]:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Final
 
-RUNTIMES: Final = ("auto", "local", "standalone")
+RUNTIMES: Final = ("auto", "compose", "local", "standalone")
 
 
 def _seed(text: str) -> int:
@@ -46,7 +46,8 @@ def parser() -> argparse.ArgumentParser:
         "--runtime",
         choices=RUNTIMES,
         default="auto",
-        help="auto: the resident runner if one answers, else standalone: one for this run, slower",
+        help="auto: a resident runner if one answers, that of compose first; else standalone: "
+        "one for this run, slower",
     )
     add("--seed", type=_seed, metavar="N", help="repeat a run's inputs; such a run is practice")
     add("--json", type=_file, metavar="FILE", help="write the record as JSON")

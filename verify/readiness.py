@@ -15,11 +15,13 @@ def readiness(skills: list[SkillResult], labs: list[Lab]) -> Readiness:
     missing = [name for name in required if name in verified and not verified[name].ready]
     unseen = [name for name in required if name not in verified]
     unread = [name for name in missing if not _was_read(verified[name])]
+    machines = [lab.skill for lab in labs if not lab.exercise and lab.skill in verified]
+    broken = [name for name in machines if not verified[name].ready]
     return Readiness(
         ready=bool(required) and not missing and not unseen,
         missing=missing,
         not_verified=unseen,
-        advice=_advice(len(missing) - len(unread), len(unseen), unread),
+        advice=_mend(broken) + _advice(len(missing) - len(unread), len(unseen), unread),
         review={name: verified[name].review for name in missing},
     )
 
@@ -27,6 +29,10 @@ def readiness(skills: list[SkillResult], labs: list[Lab]) -> Readiness:
 def _was_read(skill: SkillResult) -> bool:
     """Tell whether there was an exercise to judge: a file that is not there shows no gap."""
     return not any(c.name == READING and c.status == "failed" for c in skill.checks)
+
+
+def _mend(broken: list[str]) -> str:
+    return f"First mend what `{'`, `'.join(broken)}` names. " if broken else ""
 
 
 def _advice(missing: int, unseen: int, unread: list[str]) -> str:

@@ -22,12 +22,15 @@ class CheckResult(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         name: The check's id in its lab.
         title: The sentence that must hold.
         level: ``check`` must hold; ``advice`` never fails a skill.
-        evidence: ``value``: the judge computed the truth; ``probe``: read in the learner's process.
-        status: ``error`` is a fault of the environment or of ours, never the learner's.
-        cause: For ``failed``: wrong, crashed, timeout, memory, output or protocol. For
-            ``not_run``: ``waits`` (for another check) or ``missing`` (a part of the machine).
-        message: What was asked and what came back.
-        hint: What to do; null unless a misconception was recognised.
+        evidence: ``value``: the judge computed the truth; ``probe``: read in the learner's process
+            or, of the machine, by the judge or the client.
+        status: ``error``: no verdict could be reached, a fault of the environment or of ours.
+        cause: For ``failed``: wrong, crashed, timeout, memory, output or protocol, the learner's;
+            or ``environment``, the machine's. For ``not_run``: ``waits`` (for another check) or
+            ``missing`` (a part of the machine).
+        message: What was asked and what came back; of the machine: what holds, or what does not.
+        hint: What to do: of a recognised misconception, or a machine's fault's likely cause and
+            "Type: " with a command; else null.
         misconception: The recognised misconception's name, or null.
         seconds: How long it took.
         review: The section of the lesson to read.
@@ -48,6 +51,8 @@ class CheckResult(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 class SkillResult(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """One skill's checks, and whether it is ready: every check of level ``check`` holds.
+
+    A lab without an exercise is such a skill too: it is never required.
 
     Attributes:
         review: What to review when it is not ready.

@@ -15,6 +15,7 @@ import ctypes
 import dataclasses
 import os
 import resource
+import secrets
 import signal
 import socket
 import stat
@@ -26,6 +27,7 @@ from typing import Final
 from verify.labs import Limits
 
 LEARNER_UIDS: Final = range(59_000, 59_064)  # no passwd entries; each runner takes one
+CONTAINER_UIDS: Final = range(59_064, 59_128)  # of the runners inside an image
 LEVEL: Final = "partial"
 CHANNEL_FD: Final = 3
 
@@ -37,8 +39,13 @@ _PR_SET_CHILD_SUBREAPER: Final = 36
 _OPEN_FILES: Final = 512
 _PROCESSES: Final = 128
 
-PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
-"""Variables of the runner's environment that the zygote and so every job may see."""
+PASSED_ON: Final = (
+    *("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"),
+    # What an image pins, and what may undo it: it counts in a job as it does in JupyterLab.
+    *("ACCELERATE_MIXED_PRECISION", "LAB_DTYPE", "LAB_ATTENTION", "TRITON_PTXAS_BLACKWELL_PATH"),
+    *("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "BNB_CUDA_VERSION"),
+)
+"""Variables of the runner's environment that the zygote and so every job may see: no secrets."""
 
 FIXED: Final = {
     "OMP_NUM_THREADS": "1",  # a forked child of a process with OpenMP threads hangs
@@ -60,7 +67,8 @@ class Seal:
     """How one learner process is sealed.
 
     Attributes:
-        directory: Its working, home and temporary directory, made for this job.
+        directory: Its working, home and temporary directory; it makes that itself, because a
+            runner that is root without further rights could not give one away.
         uid: The user and group to become, or None to stay what the runner is.
         supervisor: The process whose death must be its death.
         limits: What the job may take.
@@ -95,6 +103,8 @@ def close(seal: Seal, channel: int, output: int) -> None:
     drop_capabilities()
     die_with(seal.supervisor)
     os.umask(0o077)
+    with contextlib.suppress(FileExistsError):  # an earlier process of this job has made it
+        Path(seal.directory).mkdir()
     os.chdir(seal.directory)
 
 
@@ -127,7 +137,7 @@ def claim_user() -> LearnerUser:
         for folder in (Path(prefix), *Path(prefix).parents):
             if not folder.stat().st_mode & stat.S_IXOTH:
                 return LearnerUser(None, f"other users cannot reach {prefix} through {folder}")
-    for uid in LEARNER_UIDS:
+    for uid in _uids():
         claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:  # an abstract name: nobody can hold it twice, and it goes with its holder
             claim.bind(f"\0verify-learner-{uid}")
@@ -137,6 +147,17 @@ def claim_user() -> LearnerUser:
         end_all_of(uid)
         return LearnerUser(uid, claim=claim)
     return LearnerUser(None, "every learner user is taken by another runner")
+
+
+def _uids() -> list[int]:
+    """Return the users to choose from, in the order in which to try them.
+
+    The kernel counts a user's processes over all containers, but a container sees no other's
+    claims: there any order is as good, and the chance that two take the same one is small.
+    """
+    if not (Path(__file__).parents[1] / "manifest.json").exists():
+        return list(LEARNER_UIDS)
+    return secrets.SystemRandom().sample(CONTAINER_UIDS, len(CONTAINER_UIDS))
 
 
 def end_all_of(uid: int) -> None:

@@ -14,6 +14,7 @@ from rich.status import Status
 from rich.text import Text
 
 from verify.lab.problems import Problem, show
+from verify.machine import ENVIRONMENT, advice
 from verify.results import CheckResult, Run, SkillResult
 
 _MARKS = {
@@ -54,7 +55,7 @@ class Screen:
         if kind == "job":
             self._stop()
             self._console.print(Text.assemble((event["skill"], "bold"), "  ", event["title"]))
-            self.waiting("reading exercise.py")
+            self.waiting("beginning")
         elif kind == "started":
             self.waiting(event["check"])
         elif kind == "waiting":
@@ -103,14 +104,26 @@ class Screen:
             return
         self._flush()
         kind = "advice" if result.status == "failed" and result.level == "advice" else result.status
-        self._print(kind, result.title)
         if result.status == "passed":
+            self._print(kind, f"{result.title} {_told(result)}".rstrip())
             return
+        self._print(kind, result.title)
         self._detail(result.message)
-        if result.hint:
+        if result.cause == ENVIRONMENT:
+            self._fault(result.hint or "")
+        elif result.hint:
             self._detail(result.hint, "Hint:")
-        if result.review and result.status == "failed":
+        if result.review and result.status == "failed" and result.cause != ENVIRONMENT:
             self._detail(f'the lesson (README.md), section "{result.review}"', "Review:")
+
+    def _fault(self, hint: str) -> None:
+        """Show the likely cause, and the command whole: it is there to be copied."""
+        cause, command = advice(hint)
+        if cause:
+            self._detail(cause, "Likely cause:")
+        if command:
+            line = Text.assemble(" " * 6, ("Type:", "bold"), f" {command}")
+            self._console.print(line, soft_wrap=True)
 
     def _flush(self) -> None:
         """Show the checks that were not run, those for the same reason in one line."""
@@ -175,3 +188,7 @@ class Screen:
         if self._status is not None:
             self._status.stop()
             self._status = None
+
+
+def _told(result: CheckResult) -> str:
+    return f"({result.message.rstrip('.')})" if result.message else ""

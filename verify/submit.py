@@ -12,7 +12,12 @@ MAX_EXERCISE = 1024 * 1024  # bytes; a percent-format notebook of a lab has some
 
 
 def read_exercise(lab: Lab, workspace: Path) -> dict[str, Plain]:
-    """Return ``workspace/<skill>/exercise.py`` as a submission, or why there is none."""
+    """Return ``workspace/<skill>/exercise.py`` as a submission, or why there is none.
+
+    A lab without an exercise is submitted without a file.
+    """
+    if not lab.exercise:
+        return {"skill": lab.skill, "exercise": None, "trouble": None}
     file = workspace / lab.skill / "exercise.py"
     try:
         if not stat.S_ISREG(file.stat().st_mode):

@@ -150,7 +150,9 @@ class Supervisor:
             exercise, trouble = item.get("exercise"), item.get("trouble")
             if not isinstance(exercise, bytes | None) or not isinstance(trouble, str | None):
                 raise Refused("an exercise that is no file")
-            if exercise is None and trouble is None:
+            if not labs[item["skill"]].exercise:
+                exercise = trouble = None
+            elif exercise is None and trouble is None:
                 raise Refused("an exercise without a file")
             if exercise is not None and len(exercise) > MAX_EXERCISE:
                 exercise, trouble = None, f"exercise.py is larger than {MAX_EXERCISE} bytes."
@@ -160,10 +162,10 @@ class Supervisor:
         return wanted
 
     def _selftest(self) -> tuple[Lab, bytes | None, str | None]:
-        """Return the first lab with its own solution: what must pass on a machine that works."""
-        labs = find_labs(self._labs)
+        """Return the first exercise with its own solution: what must pass where all works."""
+        labs = [lab for lab in find_labs(self._labs) if lab.exercise]
         if not labs:
-            raise Refused(f"there is no lab in {self._labs}")
+            raise Refused(f"there is no exercise in {self._labs}")
         return labs[0], (labs[0].folder / "solution.py").read_bytes(), None
 
     def _verify(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from verify.lab import locks
+from verify.lab.layout import Layout
 
 PROJECT = Path(__file__).parents[2]
 
@@ -30,16 +31,32 @@ def tool(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str | None) -> N
     ],
 )
 def test_the_variant_follows_the_gpu(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str | None, variant: str
+    layout: Layout,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    script: str | None,
+    variant: str,
 ) -> None:
     tool(tmp_path, monkeypatch, script)
-    assert locks.find_variant().name == variant
+    assert locks.find_variant(layout).name == variant
 
 
-def test_the_driver_alone_is_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_asked_for_wins_until_it_is_asked_for_no_more(
+    layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool(tmp_path, monkeypatch, None)
+    locks.ask_for(layout, "gpu")
+    assert locks.find_variant(layout).torch_lock == "torch-cuda.lock"
+    locks.ask_for(layout, None)
+    assert locks.find_variant(layout).torch_lock == "torch-cpu.lock"
+
+
+def test_the_driver_alone_is_a_gpu(
+    layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tool(tmp_path, monkeypatch, None)
     (tmp_path / "driver").touch()
-    found = locks.find_variant()
+    found = locks.find_variant(layout)
     assert (found.name, found.torch_lock) == ("cuda", "torch-cuda.lock")
     assert "GPU" in found.why
 

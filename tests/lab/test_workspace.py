@@ -18,9 +18,21 @@ def test_starters_lessons_and_the_start_page_arrive_and_nothing_else(layout: Lay
     assert "2 labs, 2 new exercises" in workspace.fill(layout)
     found = {str(it.relative_to(layout.workspace)) for it in layout.workspace.rglob("*.*")}
     assert found == {
-        "README.md", "double/README.md", "double/exercise.py", "double/loss.png",
+        ".shipped.json", "README.md", "double/README.md", "double/exercise.py", "double/loss.png",
         "halve/README.md", "halve/exercise.py",
     }  # fmt: skip
+
+
+def test_a_lab_without_an_exercise_leaves_nothing_in_the_workspace(layout: Layout) -> None:
+    folder = add_lab(layout, "machine", 0, "false")
+    (folder / "exercise.py").unlink()
+    text = (folder / "lab.toml").read_text()
+    (folder / "lab.toml").write_text("exercise = false\n" + text)
+    assert "2 labs, 2 new exercises" in workspace.fill(layout)
+    assert not (layout.workspace / "machine").exists()
+    assert "machine" not in (layout.workspace / "README.md").read_text().lower()
+    with pytest.raises(Misuse, match="The skills are: double, halve"):
+        workspace.reset(layout, "machine")
 
 
 def test_the_start_page_links_the_labs_in_their_order(layout: Layout) -> None:

@@ -22,10 +22,13 @@ from verify.compare import same
 from verify.extract import Source
 from verify.judging import PARTS, Bench
 from verify.labs import Lab, find_labs
+from verify.machine import ENVIRONMENT, advice
 from verify.plain import Plain
 from verify.trial import Failure, Trial
 
-LABS = find_labs(PROJECT / "labs")
+ALL = find_labs(PROJECT / "labs")
+LABS = [lab for lab in ALL if lab.exercise]
+MACHINES = [lab for lab in ALL if not lab.exercise]
 SEEDS = range(20)
 FILES = {"README.md", "exercise.py", "lab.toml", *(f"{part}.py" for part in PARTS)}
 
@@ -42,8 +45,17 @@ def bench(lab: Lab) -> Bench:
     return Bench(lab)
 
 
+@pytest.fixture(scope="module", params=MACHINES, ids=lambda lab: lab.skill)
+def machine(request: pytest.FixtureRequest) -> Lab:
+    """A lab without an exercise; that each of its checks can fail is in the test of its name."""
+    found = request.param
+    assert isinstance(found, Lab)
+    return found
+
+
 def test_there_are_labs() -> None:
     assert LABS
+    assert MACHINES
 
 
 def test_the_folder_holds_what_a_lab_is_and_no_stray_file(lab: Lab) -> None:
@@ -281,3 +293,45 @@ def test_what_there_is_to_try_is_python_once_it_is_uncommented(lab: Lab) -> None
         ast.parse("\n".join(line.removeprefix("#").removeprefix(" ") for line in lines))
         tried += 1
     assert tried >= len(lab.functions)
+
+
+def test_a_lab_without_an_exercise_holds_a_lesson_and_modules(machine: Lab) -> None:
+    found = {file.name for file in machine.folder.iterdir() if file.name != "__pycache__"}
+    assert found >= {"README.md", "lab.toml", "checks.py"}
+    assert not found & {f"{part}.py" for part in ("exercise", *PARTS[:-1])}
+    rest = found - {"README.md", "lab.toml"}
+    assert all(name.endswith((".py", ".png")) for name in rest), rest
+    assert (PROJECT / "tests" / "labs" / f"test_{machine.skill.replace('-', '_')}.py").exists()
+
+
+def test_it_comes_before_every_exercise(machine: Lab) -> None:
+    assert all(machine.order < lab.order for lab in LABS)
+
+
+def test_its_checks_are_probes_that_ask_nobody(machine: Lab) -> None:
+    bench = Bench(machine)
+    names = [check.name for check in bench.checks]
+    assert names
+    assert len(set(names)) == len(names)
+    assert all(check.evidence == "probe" and not check.functions for check in bench.checks)
+    assert all(set(check.after) <= set(names) for check in bench.checks)
+    test_every_review_is_a_heading_of_the_lesson(machine, bench)
+
+
+def test_its_lesson_is_one_too(machine: Lab, tmp_path: Path) -> None:
+    test_the_lessons_code_runs(machine, tmp_path)
+    test_every_link_of_the_lesson_resolves(machine)
+
+
+def test_its_checks_end_in_a_verdict_through_the_sealed_job(
+    machine: Lab, real_labs: Runner
+) -> None:
+    """Whatever this machine is: a fault is named with what to type, and none is our error."""
+    results = real_labs.verify(machine.skill, None)
+    assert set(results) == {check.name for check in Bench(machine).checks}
+    for result in results.values():
+        assert result.status != "error", result
+        assert result.message, result
+        if result.status == "failed":
+            assert result.cause == ENVIRONMENT
+            assert all(advice(result.hint or "")), result

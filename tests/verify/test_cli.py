@@ -9,12 +9,16 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from tests.conftest import COURSES, PROJECT
+from tests.verify.test_host_half import environment
+from tests.verify.test_readiness import check, skill
 from verify import cli, results
+from verify.lab import host
 
 SQUARED = "def double(x):\n    return x ** 2\n\ndef shift(x):\n    return x + 1\n"
 RIGHT = "def double(x):\n    return x + x\n\ndef shift(x):\n    return 1 + x\n"
@@ -212,6 +216,54 @@ def test_optional_skills_do_not_count_unless_they_are_asked_for(workspace: Path)
     labs = ["--labs", COURSES / "outcomes", "--workspace", workspace]
     assert verify(*labs).returncode == 0
     assert verify(*labs, "--skill", "acts").returncode == 1
+
+
+def test_a_fault_of_the_machine_is_exit_code_3_and_says_what_to_type(tmp_path: Path) -> None:
+    came = verify("--labs", COURSES / "machine", "--skill", "faulty", "--workspace", tmp_path)
+    assert came.returncode == 3
+    for told in ("It is 3 degrees.", "Likely cause: Somebody left", "Type: close --window | tee"):
+        assert told in came.stdout
+    assert "First mend what `faulty` names." in came.stdout
+
+
+def test_both_halves_of_a_machines_checks_are_one_record(tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    machine = ["--labs", COURSES / "machine", "--workspace", tmp_path]
+    came = verify(*machine, "--skill", "sound", "--json", file)
+    record = msgspec.json.decode(file.read_bytes(), type=results.Run)
+    (skill,) = record.skills
+    names = [check.name for check in skill.checks]
+    assert names[:3] == ["warm", "absent", "caches"]
+    assert set(names[3:]) == {it.name for it in host.checks()}
+    assert skill.ready is results.is_ready(skill.checks)
+    assert came.returncode == (0 if skill.ready else 3), came.stdout
+    assert record.readiness.missing == []
+
+
+@pytest.mark.parametrize(
+    ("status", "cause", "level", "code"),
+    [
+        ("passed", None, "check", 0),
+        ("failed", "environment", "check", 3),
+        ("failed", "environment", "advice", 0),
+        ("failed", "wrong", "check", 0),  # of an optional skill, when all were asked for
+        ("error", None, "advice", 3),
+        ("not_run", "missing", "check", 0),
+    ],
+)
+def test_a_fault_counts_for_every_skill(status: Any, cause: Any, level: Any, code: int) -> None:
+    optional = skill("machine", True, required=False)
+    optional.checks = [check(status, cause, level)]
+    record = run_of([optional, skill("a", True)])
+    assert cli._exit_code(record, all_skills=True) == code
+
+
+def run_of(skills: list[results.SkillResult]) -> results.Run:
+    where = environment("local", None)
+    told = results.Readiness(ready=True, missing=[], not_verified=[], advice="", review={})
+    return results.Run(
+        seed=1, practice=False, started="", environment=where, readiness=told, skills=skills
+    )
 
 
 def test_the_client_imports_nothing_heavy() -> None:

@@ -51,6 +51,22 @@ def test_a_lab_that_is_not_right_is_our_error(tmp_path: Path, text: str) -> None
         find_labs(tmp_path)
 
 
+def test_a_lab_may_be_without_an_exercise(tmp_path: Path) -> None:
+    text = 'title = "T"\norder = 0\nexercise = false\nrequired = false\nreview = "R"\n'
+    write(tmp_path, "machine", text)
+    write(tmp_path, "memory", TOML.format(order=1))
+    machine, memory = find_labs(tmp_path)
+    assert (machine.exercise, machine.functions) == (False, {})
+    assert memory.exercise
+
+
+@pytest.mark.parametrize("exercise", ["false", '"no"', "0"])
+def test_a_lab_without_an_exercise_is_never_required(tmp_path: Path, exercise: str) -> None:
+    write(tmp_path, "a", f"exercise = {exercise}\n" + TOML.format(order=1))
+    with pytest.raises(LabError, match="required is false"):
+        find_labs(tmp_path)
+
+
 def test_a_skill_is_named_in_lower_case(tmp_path: Path) -> None:
     write(tmp_path, "Memory", TOML.format(order=1))
     with pytest.raises(LabError, match="lower case"):

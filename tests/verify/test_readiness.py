@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,14 @@ def test_a_file_that_is_not_there_shows_no_gap() -> None:
 def test_optional_skills_never_block() -> None:
     skills = [skill(name, True) for name in "abcd"] + [skill("extra", False, required=False)]
     assert readiness(skills, LABS).ready
+
+
+def test_a_machine_that_is_not_fit_is_told_first_and_is_no_gap() -> None:
+    machine = dataclasses.replace(lab("machine", required=False), exercise=False)
+    skills = [skill("machine", False, required=False), *(skill(name, True) for name in "abcd")]
+    told = readiness(skills, [machine, *LABS])
+    assert told.advice.startswith("First mend what `machine` names. Every required skill is ready")
+    assert (told.ready, told.missing) == (True, [])
 
 
 def test_what_was_not_looked_at_is_not_ready() -> None:

@@ -126,3 +126,21 @@ def test_the_summary_names_reviews_seed_and_sealing(
     assert "seed 5" in out
     assert "local runner, sealing partial" in out
     assert ("practice" in out) is practice
+
+
+def test_a_fault_of_the_machine_is_shown_with_its_cause_and_a_command_to_copy(
+    screen: Screen, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = "invoke lab.down && rm -rf .lab/venv && invoke lab.up  # the same again"
+    hint = f"Something else was installed. Type: {command}"
+    failed = event("a", "failed", cause="environment", message=LONG, hint=hint, review="Section")
+    lines = shown(screen, capsys, failed).splitlines()
+    assert lines[0] == "  ✗ `a` holds."
+    assert "      Likely cause: Something else was installed" in lines
+    assert lines[-1] == f"      Type: {command}", "in one line, however long"
+    assert not any("Hint" in line or "Review" in line for line in lines)
+
+
+def test_what_holds_is_told_in_brackets(screen: Screen, capsys: pytest.CaptureFixture[str]) -> None:
+    out = shown(screen, capsys, event("a", "passed", message="3 GiB."), event("b", "passed"))
+    assert out.splitlines() == ["  ✓ `a` holds. (3 GiB)", "  ✓ `b` holds."]

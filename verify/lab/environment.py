@@ -27,7 +27,7 @@ def is_ready(layout: Layout, *, tests: bool = False) -> bool:
     stamp = locks.read_stamp(_made_from(layout))
     if python is None or stamp is None:
         return False
-    wanted = locks.wanted_stamp(layout, locks.find_variant(), python, tests=tests)
+    wanted = locks.wanted_stamp(layout, locks.find_variant(layout), python, tests=tests)
     return _same_place(stamp, wanted) and not stamp.lacks(wanted)
 
 
@@ -44,7 +44,7 @@ def make(layout: Layout, steps: Steps, *, tests: bool = False) -> str:
     Raises:
         Problem: no index, no disk, a wrong file, a wrong Python, and the like.
     """
-    variant = locks.find_variant()
+    variant = locks.find_variant(layout)
     if not is_ready(layout, tests=tests):
         if _is_to_be_made_anew(layout, variant):
             _begin(layout, steps, variant)

@@ -1,9 +1,15 @@
-"""Where everything of one lab lies, below the project's folder."""
+"""Where everything of one lab lies: below the project's folder, or where an image puts it."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
+import os
 from pathlib import Path
+from typing import Final
+
+SOCKET: Final = "runner.sock"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +44,31 @@ class Layout:
 
     @property
     def socket(self) -> Path:
-        """The runner's Unix socket."""
-        return self.run / "runner.sock"
+        """The Unix socket of the local runner."""
+        return self.run / SOCKET
+
+    @property
+    def compose_run(self) -> Path:
+        """The folder in which the container of the runner has its socket."""
+        return self.state / "compose"
+
+    @property
+    def carrier(self) -> Path:
+        """Holds the command that reaches the container's runner where its socket cannot be."""
+        return self.state / "carrier.json"
+
+    @property
+    def runners(self) -> dict[str, Path | tuple[str, ...]]:
+        """Where a resident runner may answer, by runtime, the preferred first."""
+        compose: Path | tuple[str, ...] = self.compose_run / SOCKET
+        with contextlib.suppress(OSError):
+            compose = tuple(json.loads(self.carrier.read_text()))
+        return {"compose": compose, "local": self.socket}
+
+    @property
+    def holds_keys(self) -> bool:
+        """Whether exercises can be judged here: checks and solutions are at hand."""
+        return any(self.labs.glob("*/checks.py"))
 
     @property
     def logs(self) -> Path:
@@ -67,9 +96,19 @@ class Layout:
         return self.state / "results" / "results.sqlite"
 
     @property
+    def standalone_results(self) -> Path:
+        """The database of runners that serve one run only."""
+        return self.state / "standalone" / "results.sqlite"
+
+    @property
+    def asked_variant(self) -> Path:
+        """Holds the variant that was asked for, where one was."""
+        return self.state / "variant"
+
+    @property
     def shipped(self) -> Path:
         """What was put into the workspace, by hash: how a learner's change is recognised."""
-        return self.state / "shipped.json"
+        return self.workspace / ".shipped.json"  # both runtimes fill the one workspace
 
     @property
     def labs(self) -> Path:
@@ -94,6 +133,11 @@ class Layout:
         """Return the log file of ``service``."""
         return self.logs / f"{service}.log"
 
+    @property
+    def manifest(self) -> Path:
+        """What an image says of itself; there is none outside of one."""
+        return self.root / "manifest.json"
+
     def prepare(self) -> None:
         """Make the folders."""
         self.state.mkdir(exist_ok=True)
@@ -101,6 +145,56 @@ class Layout:
         # but none of the rest: it holds the token, the logs and the runner's results.
         self.state.chmod(0o755)
         for private in (self.run, self.logs, self.jupyter, self.results.parent):
-            private.mkdir(exist_ok=True)
+            private.mkdir(parents=True, exist_ok=True)
             private.chmod(0o700)
         self.workspace.mkdir(exist_ok=True)
+
+
+class InImage(Layout):
+    """The places of a lab inside one of its own containers; `compose.yaml` mounts them."""
+
+    @property
+    def state(self) -> Path:
+        """The folder of whoever runs this container, in the home that is a volume."""
+        return Path("/home/lab", str(os.geteuid()))
+
+    @property
+    def venv(self) -> Path:
+        """The image's own environment."""
+        return Path("/opt/venv")
+
+    @property
+    def run(self) -> Path:
+        """The folder that both containers share."""
+        return Path("/run/lab")
+
+    @property
+    def runners(self) -> dict[str, Path | tuple[str, ...]]:
+        """The one runner there is."""
+        return {"compose": self.socket}
+
+    @property
+    def results(self) -> Path:
+        """The runner's database of results, in a volume."""
+        return Path("/var/lib/lab/results.sqlite")
+
+    @property
+    def standalone_results(self) -> Path:
+        """The database of the one-shot form, in the same volume."""
+        return self.results.parent / "standalone" / "results.sqlite"
+
+    @property
+    def workspace(self) -> Path:
+        """The learner's folder on the host, mounted."""
+        return Path("/workspace")
+
+    def prepare(self) -> None:
+        """Make the folders of JupyterLab; the others are mounted."""
+        self.jupyter.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def here() -> Layout:
+    """Return the layout of the project that this module belongs to."""
+    root = Path(__file__).resolve().parents[2]
+    inside = InImage(root)
+    return inside if inside.manifest.exists() else Layout(root)

@@ -58,11 +58,28 @@ class Stamp:
         return [lock for lock, text in wanted.locks.items() if self.locks.get(lock) != text]
 
 
-def find_variant() -> Variant:
-    """Return the variant for this machine."""
-    if _has_nvidia_gpu():
-        return Variant("cuda", "an NVIDIA GPU is here", 12 * 1024**3)
-    return Variant("cpu", "no NVIDIA GPU was found", 3 * 1024**3)
+def find_variant(layout: Layout) -> Variant:
+    """Return the variant for this machine: what was asked for, else what is here."""
+    asked = read_asked(layout)
+    if asked == "gpu" or (asked is None and _has_nvidia_gpu()):
+        return Variant("cuda", "asked for" if asked else "an NVIDIA GPU is here", 12 * 1024**3)
+    return Variant("cpu", "asked for" if asked else "no NVIDIA GPU was found", 3 * 1024**3)
+
+
+def ask_for(layout: Layout, variant: str | None) -> None:
+    """Remember that the local environment is to be ``cpu`` or ``gpu``; None: as the machine is."""
+    if variant is None:
+        layout.asked_variant.unlink(missing_ok=True)
+    else:
+        layout.asked_variant.write_text(variant)
+
+
+def read_asked(layout: Layout) -> str | None:
+    """Return the variant that was asked for, or None."""
+    try:
+        return layout.asked_variant.read_text().strip() or None
+    except OSError:
+        return None
 
 
 def wanted_stamp(layout: Layout, variant: Variant, python: str, *, tests: bool) -> Stamp:

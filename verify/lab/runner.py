@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from verify import client
 from verify.lab.problems import Problem
 from verify.lab.processes import Identity, Service, identify
+from verify.machine import CACHES
 
 if TYPE_CHECKING:
     from verify.lab.layout import Layout
@@ -18,7 +19,7 @@ RUNTIME = "local"
 
 _START_SECONDS = 120.0  # imports of torch and its company from a cold disk
 # The runner holds no secret and needs little: what the interpreter and CUDA look at.
-_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
+_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", *CACHES)
 _PASSED_ON_PREFIXES = ("CUDA_", "NVIDIA_", "VERIFY_")
 
 

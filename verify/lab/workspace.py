@@ -46,13 +46,13 @@ Your files in this folder are yours: nothing here overwrites them. To begin an e
 
 
 def labs_of(layout: Layout) -> list[Lab]:
-    """Return the labs by their order.
+    """Return the labs that have an exercise, by their order.
 
     Raises:
         Problem: a lab's folder is not as it should be, or there is none.
     """
     try:
-        labs = find_labs(layout.labs)
+        labs = [lab for lab in find_labs(layout.labs) if lab.exercise]
     except LabError as error:
         raise Problem(
             str(error), cause="the lab's folder was changed", type_this="git status labs"

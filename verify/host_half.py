@@ -1,0 +1,25 @@
+"""What only the client's machine shows, joined to what the runner found of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from verify.lab import host
+from verify.results import CheckResult, Environment, SkillResult, is_ready
+
+_FOR_CPU = "+cpu"  # the local version of torch's builds for the CPU alone
+
+
+def look(environment: Environment) -> Iterator[CheckResult]:
+    """Yield what the host shows to a lab whose runner told ``environment`` of itself."""
+    torch = environment.versions.get("torch", "")
+    variant = "cpu" if torch.endswith(_FOR_CPU) else "gpu" if torch else ""
+    yield from host.checks(environment.runtime, variant)
+
+
+def join(skill: SkillResult, found: list[CheckResult]) -> SkillResult:
+    """Return ``skill`` with what was ``found`` after its own checks, and ready only if all hold."""
+    checks = [*skill.checks, *found]
+    return msgspec.structs.replace(skill, checks=checks, ready=is_ready(checks))

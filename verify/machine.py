@@ -1,0 +1,53 @@
+"""What checks of the machine need: a fault with its cause and its command, and where caches lie."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import Final
+
+from verify.lab.problems import Problem
+
+ENVIRONMENT: Final = "environment"
+"""The cause of a result that is the machine's fault."""
+
+CACHES: Final = ("HOME", "HF_HOME", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")
+"""Variables of the runner that its checks of the machine may see, and no learner's process."""
+
+_TYPE: Final = ". Type: "
+
+
+class Fault(Problem):
+    """The machine is not as the lab needs it; a check raises it.
+
+    Args:
+        happened: What was found, one sentence with its full stop.
+        cause: The likely cause, without one.
+        type_this: The command that helps.
+    """
+
+    def __init__(self, happened: str, cause: str, type_this: str) -> None:
+        super().__init__(happened, cause=cause, type_this=type_this)
+
+    @property
+    def hint(self) -> str:
+        """Cause and command as the one sentence that a result keeps; `advice` takes it apart."""
+        return f"{self.cause[:1].upper()}{self.cause[1:]}{_TYPE}{self.type_this}"
+
+
+def advice(hint: str) -> tuple[str, str]:
+    """Return the likely cause and the command (may be empty) in the hint of a fault."""
+    cause, _, command = hint.partition(_TYPE)
+    return cause, command
+
+
+def caches() -> dict[str, str]:
+    """Return where this process's caches lie, as far as its environment says."""
+    named = {name: os.environ[name] for name in CACHES if os.environ.get(name)}
+    return {"TMPDIR": tempfile.gettempdir(), **named}
+
+
+def use_caches(told: dict[str, str]) -> None:
+    """Have this process's caches where ``told`` says."""
+    os.environ.update(told)
+    tempfile.tempdir = None  # its value was settled when the environment was another
