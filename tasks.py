@@ -17,7 +17,6 @@ if sys.version_info < (3, 11):  # noqa: UP036 (an older Python reads this file t
     )
     raise SystemExit(3)
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 try:
@@ -26,8 +25,17 @@ try:
     from invoke.tasks import task
     from rich.console import Console
 
-    from verify.lab import local, logs, ports, problems, quality, workspace
-    from verify.lab.layout import Layout
+    from verify.lab import (
+        base_image,
+        image,
+        image_check,
+        ports,
+        problems,
+        quality,
+        runtimes,
+        workspace,
+    )
+    from verify.lab.layout import InImage, here
     from verify.lab.steps import Steps
 except ModuleNotFoundError as missing:
     if str(missing.name).startswith("verify"):
@@ -42,14 +50,14 @@ except ModuleNotFoundError as missing:
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LAYOUT = Layout(Path(__file__).absolute().parent)
+LAYOUT = here()
 
 
 @task(
     help={
         "skill": "verify this skill; may be given again; without it: all",
         "workspace": "where DIR/<skill>/exercise.py are (workspace/ without it)",
-        "runtime": "auto, local (the resident runner) or standalone (one for this run, slower)",
+        "runtime": "auto, compose or local (their resident runner), standalone (one for this run)",
         "seed": "repeat the inputs of an earlier run; such a run is practice",
         "json": "write the record to this file as JSON",
         "junit": "write the record to this file as JUnit XML",
@@ -80,33 +88,47 @@ def verify(
     _run(lambda: cli.run([*given, *([] if color else ["--no-color"])]))
 
 
-@task(help={"port": "JupyterLab's port on 127.0.0.1 (8888 without it)"}, auto_shortflags=False)
-def up(_context: Context, port: str | None = None) -> None:
+@task(
+    help={
+        "runtime": "auto, compose (two containers) or local (processes, no Docker needed)",
+        "variant": "auto, gpu or cpu",
+        "port": "JupyterLab's port on 127.0.0.1 (8888 without it)",
+    },
+    auto_shortflags=False,
+)
+def up(
+    _context: Context, runtime: str = "auto", variant: str = "auto", port: str | None = None
+) -> None:
     """Bring the lab up; ends with one URL to open.
 
-    Makes the libraries from the lock files, fills workspace/, starts the runner and JupyterLab on
-    127.0.0.1, and proves that both work. Again: only what is down or out of date.
+    Chooses containers where a Docker engine answers, else processes of this machine, and says
+    why. Fills workspace/, starts the runner and JupyterLab on 127.0.0.1, and proves that both
+    work. Again: only what is down or out of date.
     """
-    _run(lambda: local.up(LAYOUT, Steps(), ports.parse_port(port) if port else None))
+    _run(
+        lambda: runtimes.up(
+            LAYOUT, Steps(), runtime, variant, ports.parse_port(port) if port else None
+        )
+    )
 
 
 @task
 def down(_context: Context) -> None:
     """Stop what lab.up started; your files and results stay."""
-    _run(lambda: local.down(LAYOUT, Steps()))
+    _run(lambda: runtimes.down(LAYOUT, Steps()))
 
 
 @task(help={"url": "also print JupyterLab's URL with its token"}, auto_shortflags=False)
 def status(_context: Context, url: bool = False) -> None:
-    """Show what runs, and where things are (exit code 3: not all runs)."""
-    _run(lambda: local.status(LAYOUT, Steps(), with_token=url))
+    """Show what runs, and where things are (exit code 3: no whole lab)."""
+    _run(lambda: runtimes.status(LAYOUT, Steps(), with_token=url))
 
 
 @task(
     name="logs",
     help={
         "follow": "go on printing new lines until Ctrl-C",
-        "service": "only this one: jupyter or runner",
+        "service": "only this one: jupyter or verifier (containers), jupyter or runner (local)",
         "lines": "how many of the last lines of each (20 without it)",
     },
     auto_shortflags=False,
@@ -115,13 +137,51 @@ def show_logs(
     _context: Context, follow: bool = False, service: str | None = None, lines: str = "20"
 ) -> None:
     """Show the last lines of JupyterLab's and the runner's logs."""
-    _run(lambda: logs.show(LAYOUT, Steps(), service, lines, follow=follow))
+    _run(lambda: runtimes.show_logs(LAYOUT, Steps(), service, lines, follow=follow))
 
 
 @task(help={"skill": "whose exercise to begin again"}, auto_shortflags=False)
 def reset(_context: Context, skill: str = "") -> None:
     """Put a skill's starter back; what you wrote is kept beside it."""
     _run(lambda: Steps().say(workspace.reset(LAYOUT, skill)))
+
+
+@task(
+    help={
+        "variant": "cpu or gpu",
+        "base": "another base image; for gpu also a name of images/gpu/bases.toml, as 25.11",
+        "platform": "for another kind of machine, as linux/arm64",
+    },
+    auto_shortflags=False,
+)
+def build(
+    _context: Context, variant: str = "cpu", base: str | None = None, platform: str | None = None
+) -> None:
+    """Build the two images of a variant from this project."""
+    _run(lambda: image.build(LAYOUT, Steps(), image.Wanted(variant, base, platform)))
+
+
+@task(
+    name="base",
+    help={"mirror": "a Debian mirror (without it: the one apt uses here)"},
+    auto_shortflags=False,
+)
+def make_base(_context: Context, mirror: str | None = None) -> None:
+    """Make a base for the CPU images from Debian packages, where no registry answers."""
+    _run(lambda: base_image.build(Steps(), mirror))
+
+
+@task(
+    name="verify",
+    help={
+        "here": "compare this environment (in a container: its own), not the images",
+        "variant": "whose images, or whose manifest on a host: cpu or gpu",
+    },
+    auto_shortflags=False,
+)
+def verify_image(_context: Context, here: bool = False, variant: str = "cpu") -> None:
+    """Compare with the image's manifest, each difference by name (exit code 1: some)."""
+    _run(lambda: image_check.check(LAYOUT, Steps(), variant, here=here))
 
 
 @task(
@@ -151,5 +211,9 @@ def _run(action: Callable[[], int | None]) -> None:
         raise SystemExit(code)
 
 
+images = Collection("image", build, make_base, verify_image)
 lab = Collection("lab", up, down, status, show_logs, reset)
-namespace = Collection(verify, run_tests, check, lab)
+namespace = Collection(verify, run_tests, check, lab, images)
+if isinstance(LAYOUT, InImage):  # what a terminal inside a container can do
+    images, lab = Collection("image", verify_image), Collection("lab", reset)
+    namespace = Collection(verify, lab, images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
 import json
@@ -14,11 +15,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.conftest import alive
 from tests.lab.conftest import Said, make_wheel
 from verify.lab import diagnosis, environment, interpreter, locks, pip
+from verify.lab.following import Following, following
 from verify.lab.layout import Layout
 from verify.lab.problems import Problem
 
@@ -50,7 +54,7 @@ def wheels(layout: Layout, host: Path, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
-    monkeypatch.setattr(locks, "find_variant", lambda: CPU)
+    monkeypatch.setattr(locks, "find_variant", lambda _: CPU)
     own = interpreter.Choice(interpreter.this())
     monkeypatch.setattr(interpreter, "choose", lambda: own)
     return folder
@@ -160,20 +164,22 @@ def test_what_an_interrupted_run_left_is_kept_and_mended(
 def test_ctrl_c_ends_pip_and_the_next_run_goes_on(
     layout: Layout, wheels: Path, said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started: list[subprocess.Popen[str]] = []
-    start = pip._start
+    started: list[int] = []
 
-    def start_and_interrupt(command: list[str]) -> subprocess.Popen[str]:
-        started.append(start(command))
-        threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGINT]).start()
-        return started[-1]
+    @contextlib.contextmanager
+    def interrupted(*command: Any, **how: Any) -> Iterator[Following]:
+        with following(*command, **how) as process:
+            started.append(process.pid)
+            threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGINT]).start()
+            yield process
 
-    monkeypatch.setattr(pip, "_start", start_and_interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        environment.make(layout, said)
-    assert started[0].poll() is not None
+    with monkeypatch.context() as patched:
+        patched.setattr(pip, "following", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            environment.make(layout, said)
+    assert started
+    assert not alive(started[0])
     assert not environment.is_ready(layout)
-    monkeypatch.setattr(pip, "_start", start)
     environment.make(layout, said)
     assert has(layout, "tinylab")
 
@@ -247,7 +253,7 @@ def test_a_lock_nobody_has_a_file_for(layout: Layout, wheels: Path, said: Said) 
 def test_too_little_disk_is_told_before_anything_is_made(
     layout: Layout, wheels: Path, said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(locks, "find_variant", lambda: locks.Variant("cpu", "", 10**18))
+    monkeypatch.setattr(locks, "find_variant", lambda _: locks.Variant("cpu", "", 10**18))
     with pytest.raises(Problem, match=r"GB free and the lab needs about 1000000000 GB"):
         environment.make(layout, said)
     assert not layout.venv.exists()

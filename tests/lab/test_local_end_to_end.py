@@ -46,8 +46,8 @@ class Copy:
 
     @property
     def skill(self) -> Lab:
-        """The first lab."""
-        return find_labs(self.layout.labs)[0]
+        """The first lab with an exercise."""
+        return next(lab for lab in find_labs(self.layout.labs) if lab.exercise)
 
     def command(self, *words: str) -> dict[str, Any]:
         kept = ("PATH", "HOME", "LANG", "TMPDIR")
@@ -63,7 +63,7 @@ class Copy:
 
     def up(self) -> str:
         """Bring the lab up and return the URL it ends with."""
-        ended = self.invoke("lab.up", "--port", str(self.port))
+        ended = self.invoke("lab.up", "--runtime", "local", "--port", str(self.port))
         assert ended.returncode == 0, ended.stdout + ended.stderr
         return ended.stdout.splitlines()[-1]
 
@@ -118,7 +118,7 @@ def copy() -> Iterator[Copy]:
 
 
 def test_up_makes_everything_and_ends_with_one_url(copy: Copy) -> None:
-    ended = copy.invoke("lab.up", "--port", str(copy.port))
+    ended = copy.invoke("lab.up", "--runtime", "local", "--port", str(copy.port))
     assert ended.returncode == 0, ended.stdout + ended.stderr
     lines = ended.stdout.splitlines()
     assert lines[0].startswith("Runtime: local")
@@ -235,7 +235,7 @@ def test_up_again_is_harmless_quick_and_ends_with_the_same_url(copy: Copy) -> No
 
 
 def test_another_port_while_it_runs_changes_nothing(copy: Copy) -> None:
-    ended = copy.invoke("lab.up", "--port", str(free_port()))
+    ended = copy.invoke("lab.up", "--runtime", "local", "--port", str(free_port()))
     assert ended.returncode == 0
     assert f"runs on port {copy.port} already" in ended.stdout
     assert f":{copy.port}/" in ended.stdout.splitlines()[-1]
@@ -299,7 +299,7 @@ def test_up_recovers_from_a_runner_killed_in_the_middle(copy: Copy, tmp_path: Pa
     status = copy.invoke("lab.status")
     assert status.returncode == 3
     assert status.stdout.splitlines()[-1] == "Type: invoke lab.up"
-    ended = copy.invoke("lab.up", "--port", str(copy.port))
+    ended = copy.invoke("lab.up", "--runtime", "local", "--port", str(copy.port))
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert copy.pid("jupyter") == jupyter
     assert "verify these again" in ended.stdout
@@ -338,7 +338,7 @@ def test_a_port_in_use_stops_what_this_run_started(copy: Copy) -> None:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", copy.port))
         taken.listen()
-        ended = copy.invoke("lab.up", "--port", str(copy.port))
+        ended = copy.invoke("lab.up", "--runtime", "local", "--port", str(copy.port))
     assert ended.returncode == 3
     first, cause, command = ended.stderr.splitlines()
     assert first == f"Port {copy.port} of 127.0.0.1 is in use."
@@ -349,7 +349,7 @@ def test_a_port_in_use_stops_what_this_run_started(copy: Copy) -> None:
 
 @pytest.mark.parametrize("after", ["Workspace", "Runner"])
 def test_ctrl_c_stops_what_this_run_started(copy: Copy, after: str) -> None:
-    command = copy.command("lab.up", "--port", str(copy.port))
+    command = copy.command("lab.up", "--runtime", "local", "--port", str(copy.port))
     process = subprocess.Popen(
         **command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
     )

@@ -12,7 +12,19 @@ import pytest
 
 PROJECT = Path(__file__).parents[2]
 TASKS = PROJECT / "tasks.py"
-NAMES = ["check", "test", "verify", "lab.down", "lab.logs", "lab.reset", "lab.status", "lab.up"]
+NAMES = [
+    "check",
+    "test",
+    "verify",
+    "image.base",
+    "image.build",
+    "image.verify",
+    "lab.down",
+    "lab.logs",
+    "lab.reset",
+    "lab.status",
+    "lab.up",
+]
 
 
 def invoke(*words: str, folder: Path = PROJECT) -> subprocess.CompletedProcess[str]:

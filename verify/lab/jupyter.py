@@ -41,6 +41,7 @@ _OVERRIDES = {
 # A terminal begins in this file: the person's own .bashrc may put other Pythons first.
 _BASHRC = """\
 [ -f ~/.bashrc ] && . ~/.bashrc
+id -un >/dev/null 2>&1 || PS1='\\w\\$ '
 export VIRTUAL_ENV={venv}
 PATH={bin}:$PATH
 """
@@ -59,10 +60,15 @@ def start(layout: Layout, port: int) -> Identity:
     """
     if not ports.is_free(port):
         raise ports.in_use(port)
-    token(layout)
-    _configure(layout)
+    prepare(layout)
     # A terminal opens in the folder that the server was started in.
     return service(layout).start(command(layout, port), environment(layout), layout.workspace, port)
+
+
+def prepare(layout: Layout) -> None:
+    """Draw the token and write the configuration."""
+    token(layout)
+    _configure(layout)
 
 
 def adopt(layout: Layout, port: int) -> Identity | None:
@@ -149,10 +155,10 @@ def runs_as_root() -> bool:
     return os.geteuid() == 0
 
 
-def command(layout: Layout, port: int) -> list[str]:
+def command(layout: Layout, port: int, address: str = ADDRESS) -> list[str]:
     """Return the command line: what decides who gets in stands here, where `ps` shows it."""
     options = {
-        "ServerApp.ip": ADDRESS,
+        "ServerApp.ip": address,
         "ServerApp.port": port,
         "ServerApp.port_retries": 0,
         "ServerApp.allow_unauthenticated_access": False,

@@ -1,15 +1,14 @@
-"""The lab as processes of this machine: up, down, status. Read it as a table of contents."""
+"""The lab as processes of this machine: up, down, what runs. Read it as a table of contents."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
 from verify.lab import environment, jupyter, runner, workspace
-from verify.lab.problems import ENVIRONMENT_FAULT
+from verify.lab.reports import Report, Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,15 +17,9 @@ if TYPE_CHECKING:
     from verify.lab.processes import Identity
     from verify.lab.steps import Steps
 
-_CHOSEN = (
-    "Runtime: local (JupyterLab and the runner are processes of this machine; "
-    "containers are not used by this version)"
-)
-_TOKEN_IS_A_KEY = "Open this in a browser on this machine (the token in it is a key: keep it):"  # noqa: S105
 
-
-def up(layout: Layout, steps: Steps, port: int | None = None) -> None:
-    """Bring the lab up, or only what of it is down; return when it has proved that it works.
+def up(layout: Layout, steps: Steps, port: int | None = None) -> str:
+    """Bring the lab up, or only what of it is down; return its URL when it has proved to work.
 
     What fails half-way stops what this call started and leaves the rest as it was.
 
@@ -38,9 +31,7 @@ def up(layout: Layout, steps: Steps, port: int | None = None) -> None:
     Raises:
         Problem: the lab cannot come up.
     """
-    layout.prepare()
-    with _alone(layout, steps), contextlib.ExitStack() as undo:
-        steps.say(_CHOSEN)
+    with contextlib.ExitStack() as undo:
         _make_environment(layout, steps)
         with steps.step("Workspace") as step:
             step.done = workspace.fill(layout)
@@ -51,67 +42,54 @@ def up(layout: Layout, steps: Steps, port: int | None = None) -> None:
         with steps.step("Verification round trip") as step:
             step.done = f"Verification round trip: {runner.prove(layout)}"
         undo.pop_all()
-    steps.say(_TOKEN_IS_A_KEY)
-    steps.say(jupyter.url(server.port, jupyter.token(layout)))
+    return jupyter.url(server.port, jupyter.token(layout))
 
 
-def down(layout: Layout, steps: Steps) -> None:
+def down(layout: Layout, steps: Steps) -> bool:
     """Stop what runs; files stay. JupyterLab last: this may be typed in its terminal."""
-    if not layout.run.exists():
-        steps.say("Nothing of the lab runs.")
-        return
-    with _alone(layout, steps):
-        if (told := runner.hello(layout)) and not runner.service(layout).running():
-            runner.adopt(layout, told)
-        stopped = False
-        for name, service in (
-            ("Runner", runner.service(layout)),
-            ("JupyterLab", jupyter.service(layout)),
-        ):
-            if service.running():
-                with steps.step(f"Stopping {name}") as step:
-                    service.stop()
-                    step.done = f"{name}: stopped"
-                stopped = True
-        layout.socket.unlink(missing_ok=True)
-    steps.say("Your files and results are kept." if stopped else "Nothing of the lab runs.")
+    if (told := runner.hello(layout)) and not runner.service(layout).running():
+        runner.adopt(layout, told)
+    stopped = False
+    for name, service in (
+        ("Runner", runner.service(layout)),
+        ("JupyterLab", jupyter.service(layout)),
+    ):
+        if service.running():
+            with steps.step(f"Stopping {name}") as step:
+                service.stop()
+                step.done = f"{name}: stopped"
+            stopped = True
+    layout.socket.unlink(missing_ok=True)
+    return stopped
 
 
-def status(layout: Layout, steps: Steps, *, with_token: bool = False) -> int:
-    """Show what runs; return 0 when all of the lab does, else 3."""
+def report(layout: Layout) -> Report:
+    """Return what runs as processes of this machine."""
     server, told = jupyter.service(layout).running(), runner.hello(layout)
     server_answers = server is not None and jupyter.answers(layout, server)
-    table = Table("", "state", "where", "process", box=None, pad_edge=False)
-    table.add_row(
-        "JupyterLab",
-        _state(there=server is not None, answers=server_answers),
-        jupyter.url(server.port) if server else "",
-        str(server.pid) if server else "",
-    )
     process = runner.service(layout).running()
-    table.add_row(
-        "Runner",
-        _state(there=process is not None, answers=told is not None),
-        str(layout.socket) if told else "",
-        str(told["pid"]) if told else "",
-    )
-    steps.console.print(table, highlight=False, soft_wrap=True)
-    ready = "ready" if environment.is_ready(layout) else "missing, unfinished or out of date"
-    steps.say(f"Environment: {ready} ({layout.venv})")
-    if told:
-        steps.say(f"Learner code: {runner.sealing(told)}")
-    steps.say(f"Workspace:   {layout.workspace}")
-    steps.say(f"Results:     {layout.results}")
-    if told and not runner.is_current(told):
-        steps.say("The runner runs older code than is on disk. Type: invoke lab.up")
-    if not (server_answers and told):
-        steps.say("Type: invoke lab.up")
-        return ENVIRONMENT_FAULT
-    if with_token and server:
-        steps.say(jupyter.url(server.port, jupyter.token(layout)))
-    else:
-        steps.say("The link with its token: invoke lab.status --url")
-    return 0
+    rows = [
+        Row(
+            "JupyterLab",
+            _state(there=server is not None, answers=server_answers),
+            jupyter.url(server.port) if server else "",
+            str(server.pid) if server else "",
+        ),
+        Row(
+            "Runner",
+            _state(there=process is not None, answers=told is not None),
+            str(layout.socket) if told else "",
+            str(told["pid"]) if told else "",
+        ),
+    ]
+    link = None
+    if server_answers and told and server:
+        link = functools.partial(_link, layout, server.port)
+    return Report("local", rows, link, told)
+
+
+def _link(layout: Layout, port: int) -> str:
+    return jupyter.url(port, jupyter.token(layout))
 
 
 def _make_environment(layout: Layout, steps: Steps) -> None:
@@ -181,7 +159,7 @@ def _wait_for_jupyter(layout: Layout, steps: Steps, started: Identity | None) ->
 
 
 @contextlib.contextmanager
-def _alone(layout: Layout, steps: Steps) -> Iterator[None]:
+def alone(layout: Layout, steps: Steps) -> Iterator[None]:
     """Let one command at a time change what runs."""
     with (layout.run / "lock").open("w") as file:
         try:

@@ -6,26 +6,23 @@ import dataclasses
 import importlib.metadata
 import importlib.util
 import os
-import queue
 import re
-import signal
 import subprocess
 import sys
-import threading
 import time
 from typing import TYPE_CHECKING
 
 from verify.lab import diagnosis
+from verify.lab.following import following
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 # `pip --python` came with 22.3, machine-readable download progress with 24.1
 # (https://pip.pypa.io/en/stable/news/).
 _CAN_SERVE_OTHERS = (22, 3)
 _CAN_TELL_PROGRESS = (24, 1)
-_TICK = 0.2  # seconds between two looks at the environment while pip is silent
 
 # Learner code may have a user of its own, and must be able to read the libraries.
 _READABLE = 0o022
@@ -65,17 +62,14 @@ class Pip:
         command += ["--no-input", "--no-user", "--progress-bar", bar, *options, "-r", str(lock)]
         with log.open("a", encoding="utf-8") as file:
             file.write(f"\n# {time.strftime('%Y-%m-%d %H:%M:%S')} {' '.join(command)}\n")
-            process = _start(command)
-            try:
-                told = []
-                for line in _lines(process):
+            told = []
+            with following(command, _environment(), umask=_READABLE) as process:
+                for line in process.lines():
                     if line is not None:
                         file.write(line)
                         told.append(line)
                     hear(line and line.rstrip("\n"))
                 return Outcome(process.wait(), "".join(told))
-            finally:
-                _end(process)
 
 
 def find_pip(python: Path) -> Pip:
@@ -105,49 +99,6 @@ def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", text)[:2])
 
 
-def _start(command: list[str]) -> subprocess.Popen[str]:
+def _environment() -> dict[str, str]:
     env = {name: value for name, value in os.environ.items() if name not in _ELSEWHERE}
-    return subprocess.Popen(  # noqa: S603 (our own command, no shell)
-        command,
-        env=env | {"PYTHONUNBUFFERED": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
-        umask=_READABLE,
-    )
-
-
-def _lines(process: subprocess.Popen[str]) -> Iterator[str | None]:
-    """Yield what ``process`` prints, line by line, and None whenever it is silent for a tick."""
-    heard: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-
-    def read() -> None:
-        for line in process.stdout or ():
-            heard.put(line)
-        heard.put(None)
-
-    threading.Thread(target=read, daemon=True).start()
-    while True:
-        try:
-            line = heard.get(timeout=_TICK)
-        except queue.Empty:
-            yield None
-        else:
-            if line is None:
-                return
-            yield line
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    """See that ``process`` is over, after Ctrl-C too: pip undoes a half-made package on SIGINT."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    if process.stdout:
-        process.stdout.close()
+    return env | {"PYTHONUNBUFFERED": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
