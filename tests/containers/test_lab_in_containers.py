@@ -12,7 +12,9 @@ import pytest
 
 from tests.conftest import as_root
 from tests.containers.conftest import Lab, lab_of
-from verify.lab import compose
+from tests.lab.conftest import Said
+from verify.lab import compose, engine
+from verify.lab.problems import Problem
 
 SKILL = "memory"
 COUNT = (
@@ -190,3 +192,31 @@ def test_another_copy_may_not_take_this_ones_names(lab: Lab, images: dict[str, s
         assert ended.returncode == 3
         assert f"The lab in {lab.layout.root} has the containers' names already." in ended.stderr
         assert lab.invoke("lab.status").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("wiring", "happened"),
+    [("runtime", "nvidia"), ("cdi", "CDI")],
+)
+def test_a_gpu_that_the_engine_cannot_hand_over_is_told_with_what_to_type(
+    images: dict[str, str], wiring: str, happened: str
+) -> None:
+    """Real refusals of a real engine: this test runs where there is no GPU."""
+    if containers_know_a_gpu():
+        pytest.skip("this engine can hand a GPU to a container; the GPU tests use it")
+    with lab_of(1000) as lab:
+        lab.layout.prepare()
+        chosen = compose.settings(lab.layout, "cpu", wiring, lab.port)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setenv("COMPOSE_PROJECT_NAME", lab.project)
+            with pytest.raises(Problem) as told:
+                compose.up(lab.layout, Said(), chosen)
+    assert happened in told.value.happened + told.value.cause
+    assert told.value.type_this
+
+
+def containers_know_a_gpu() -> bool:
+    found = engine.look()
+    return isinstance(found, engine.Engine) and (
+        "nvidia" in found.runtimes or bool(found.cdi_devices)
+    )

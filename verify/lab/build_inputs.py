@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -129,11 +128,6 @@ def collect_wheels(folders: list[Path], lock_files: Path, target: Path) -> int:
             except OSError:  # another file system
                 shutil.copyfile(wheel, target / wheel.name)
     return count
-
-
-def shown(command: list[str]) -> str:
-    """Return a command as a person would type it."""
-    return shlex.join(command)
 
 
 def _normal(pin: str) -> str:

@@ -6,12 +6,13 @@ import contextlib
 import functools
 import json
 import os
+import shlex
 import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any, Final
 
 from verify import client
-from verify.lab import build_inputs, containers, jupyter, ports, toolkit_errors
+from verify.lab import containers, jupyter, ports, toolkit_errors
 from verify.lab.following import following
 from verify.lab.layout import InImage
 from verify.lab.problems import Problem
@@ -214,7 +215,7 @@ def _compose(layout: Layout, chosen: dict[str, str], *words: str) -> tuple[int, 
         following(command, os.environ | chosen, folder=layout.root) as process,
         layout.log("compose").open("a", encoding="utf-8") as log,
     ):
-        log.write(f"\n# {build_inputs.shown(command)}\n")
+        log.write(f"\n# {shlex.join(command)}\n")
         for line in process.lines():
             if line is not None:
                 log.write(line)

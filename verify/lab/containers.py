@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
 from verify.lab.engine_client import asked
@@ -56,6 +57,13 @@ def elsewhere(project: str, root: Path) -> str | None:
         found = client.containers.list(all=True, filters=wanted, ignore_removed=True)
     folders = {str(container.labels.get(_FOLDER)) for container in found} - {str(root)}
     return min(folders) if folders else None
+
+
+def remove_unnamed(identity: str) -> None:
+    """Remove an image that has lost its name to a newer one, unless a container still runs it."""
+    with contextlib.suppress(Problem), asked() as client:
+        if not client.images.get(identity).tags:
+            client.images.remove(identity)
 
 
 def run_in(container: Any, *command: str) -> str:

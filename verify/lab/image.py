@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
+import shlex
 from typing import TYPE_CHECKING, Final
 
 from verify.lab import build_inputs, build_troubles, containers, provenance
+from verify.lab.build_steps import BuildSteps
 from verify.lab.following import following
 from verify.lab.problems import Misuse
 
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 TARGETS: Final = {"lab": "", "verifier": "-verifier"}
 """What the name of each target's image ends in; compose.yaml names them alike."""
 VARIANTS: Final = ("cpu", "gpu")
-
-_STAGE: Final = re.compile(r"#\d+ (\[[^\]]+\d+/\d+\]) (.*)")
-_SEEN: Final = 60  # characters of a build step's command that are shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,10 +76,13 @@ def build_target(layout: Layout, steps: Steps, wanted: Wanted, target: str, tag:
         command += ["--build-arg", f"BASE={wanted.base}"]
     if wanted.platform:
         command += ["--platform", wanted.platform]
+    before = containers.images().get(tag)
     with build_inputs.arguments(layout) as inputs, steps.timed() as done:
         _run(layout, steps, [*command, *inputs, "."])
-        size = containers.images()[tag]["Size"] / 1e9
-        done(f"Image {tag}: {size:.2f} GB")
+        made = containers.images()[tag]
+        done(f"Image {tag}: {made['Size'] / 1e9:.2f} GB")
+    if before and before["Id"] != made["Id"]:
+        containers.remove_unnamed(before["Id"])
 
 
 def base_of(layout: Layout, variant: str) -> str | None:
@@ -105,22 +106,18 @@ def is_current(layout: Layout, variant: str) -> bool:
 def _run(layout: Layout, steps: Steps, command: list[str]) -> None:
     """Run a build: each of its steps is said, all of its output is in the log."""
     log = layout.log("build")
-    said: set[str] = set()
     told: list[str] = []
+    working = BuildSteps()
     with (
         following(command, folder=layout.root) as process,
         log.open("a", encoding="utf-8") as file,
     ):
-        file.write(f"\n# {build_inputs.shown(command)}\n")
-        for line in process.lines():
-            if line is None:
-                continue
+        file.write(f"\n# {shlex.join(command)}\n")
+        for line in filter(None, process.lines()):
             file.write(line)
             told.append(line)
-            stage = _STAGE.match(line)
-            if stage and stage[1] not in said:
-                said.add(stage[1])
-                steps.say(f"  {stage[1]} {stage[2][:_SEEN]}")
+            if step := working.hear(line):
+                steps.say(f"  {step}")
         code = process.wait()
     if code:
         raise build_troubles.diagnose("".join(told), layout.locks, log)
