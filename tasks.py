@@ -167,7 +167,10 @@ def build(
     auto_shortflags=False,
 )
 def make_base(_context: Context, mirror: str | None = None) -> None:
-    """Make a base for the CPU images from Debian packages, where no registry answers."""
+    """Make a base for the CPU images from Debian packages, where no registry answers.
+
+    Then: invoke image.build --base finetune-lab-base:bookworm
+    """
     _run(lambda: base_image.build(Steps(), mirror))
 
 

@@ -7,7 +7,9 @@ import shutil
 import pytest
 
 from tests.conftest import PROJECT
-from verify.lab import image, provenance
+from tests.lab.conftest import Said
+from verify.lab import base_image, image, provenance
+from verify.lab.build_troubles import NoBase
 from verify.lab.layout import Layout
 
 PINNED = "python:3.11-slim@sha256:" + "1" * 64
@@ -89,3 +91,38 @@ def test_both_dockerfiles_pin_their_base_by_digest() -> None:
     for variant in image.VARIANTS:
         assert "@sha256:" in provenance._pinned_base(Layout(PROJECT), variant)
     assert shutil.which("git") is None or provenance._revision(Layout(PROJECT))
+
+
+@pytest.mark.parametrize(
+    ("variant", "tool", "built_on"),
+    [
+        ("cpu", True, [None, base_image.NAME]),
+        ("cpu", False, [None]),
+        ("gpu", True, [None]),  # Debian has no torch of NVIDIA's
+    ],
+)
+def test_where_no_registry_answers_the_cpu_image_stands_on_debians_packages(
+    project: Layout,
+    monkeypatch: pytest.MonkeyPatch,
+    variant: str,
+    tool: bool,
+    built_on: list[str | None],
+) -> None:
+    tried: list[str | None] = []
+
+    def build(layout: Layout, steps: Said, wanted: image.Wanted) -> None:
+        tried.append(wanted.base)
+        if wanted.base is None:
+            raise NoBase("The base image could not be fetched.")
+
+    monkeypatch.setattr(image, "build", build)
+    monkeypatch.setattr(image, "labels_of", lambda _: {})
+    monkeypatch.setattr(base_image, "can_be_made", lambda: tool)
+    monkeypatch.setattr(base_image, "build", lambda _: None)
+    monkeypatch.setattr(image.containers, "images", dict)
+    if len(built_on) == 1:
+        with pytest.raises(NoBase):
+            image.build_somehow(project, Said(), variant)
+    else:
+        image.build_somehow(project, Said(), variant)
+    assert tried == built_on

@@ -17,8 +17,15 @@ if TYPE_CHECKING:
 
 NAME: Final = "finetune-lab-base:bookworm"
 
+_TOOL: Final = "mmdebstrap"
+
 # libstdc++6: what the libraries' compiled parts are linked to. No apt: nothing is added later.
 _PACKAGES: Final = ("python3", "python3-venv", "ca-certificates", "libstdc++6")
+
+
+def can_be_made() -> bool:
+    """Return whether this machine has what makes a base."""
+    return shutil.which(_TOOL) is not None
 
 
 def build(steps: Steps, mirror: str | None = None) -> None:
@@ -28,7 +35,7 @@ def build(steps: Steps, mirror: str | None = None) -> None:
         Problem: ``mmdebstrap`` is not there, or no mirror answers.
     """
     containers.images()  # no engine, no base
-    tool = shutil.which("mmdebstrap")
+    tool = shutil.which(_TOOL)
     if tool is None:
         raise Problem(
             "mmdebstrap is not installed.",
@@ -52,7 +59,6 @@ def build(steps: Steps, mirror: str | None = None) -> None:
             containers.import_image(archive, NAME)
             size = containers.images()[NAME]["Size"] / 1e6
             step.done = f"Base image {NAME}: {size:.0f} MB"
-    steps.say(f"Type: invoke image.build --base {NAME}")
 
 
 def last_line(text: str) -> str:

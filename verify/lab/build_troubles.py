@@ -20,6 +20,10 @@ _UNREACHED: Final = re.compile(
 )
 
 
+class NoBase(Problem):
+    """The base image cannot be fetched: another one will do."""
+
+
 def diagnose(output: str, locks: Path, log: Path) -> Problem:
     """Return the problem behind a failed build.
 
@@ -34,7 +38,7 @@ def diagnose(output: str, locks: Path, log: Path) -> Problem:
     if lock := _LOCK.search(output):
         return _pip(_PREFIX.sub("", output), locks / lock[1], log)
     if _UNREACHED.search(output):
-        return Problem(
+        return NoBase(
             f"The base image could not be fetched; {whole}.",
             cause="its registry does not answer on this network, or wants a login",
             type_this=f"invoke image.base && invoke image.build --base {base_image.NAME}",

@@ -7,7 +7,7 @@ import os
 import shlex
 from typing import TYPE_CHECKING, Final
 
-from verify.lab import build_inputs, build_troubles, containers, provenance
+from verify.lab import base_image, build_inputs, build_troubles, containers, provenance
 from verify.lab.build_steps import BuildSteps
 from verify.lab.following import following
 from verify.lab.problems import Misuse
@@ -59,6 +59,25 @@ def build(layout: Layout, steps: Steps, wanted: Wanted) -> None:
     resolved = dataclasses.replace(wanted, base=base)
     for target in TARGETS:
         build_target(layout, steps, resolved, target, name(target, wanted.variant))
+
+
+def build_somehow(layout: Layout, steps: Steps, variant: str) -> None:
+    """Build a variant on the base it was built on before, or on the one that its Dockerfile pins.
+
+    Where no registry answers, the CPU images are built on a base of Debian's packages instead.
+
+    Raises:
+        Problem: that cannot be had either, or the build failed.
+    """
+    try:
+        build(layout, steps, Wanted(variant, base_of(layout, variant)))
+    except build_troubles.NoBase as problem:
+        if variant != "cpu" or not base_image.can_be_made():
+            raise
+        steps.say(f"  {problem.happened} A base of Debian's packages does as well:")
+        if base_image.NAME not in containers.images():
+            base_image.build(steps)
+        build(layout, steps, Wanted(variant, base_image.NAME))
 
 
 def build_target(layout: Layout, steps: Steps, wanted: Wanted, target: str, tag: str) -> None:

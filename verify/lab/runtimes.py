@@ -101,7 +101,7 @@ def _up_in_containers(
     compose.require_port(layout, wanted)
     if not image.is_current(layout, variant.name):
         steps.say("The images are not there or out of date; the first time takes some minutes:")
-        image.build(layout, steps, image.Wanted(variant.name, image.base_of(layout, variant.name)))
+        image.build_somehow(layout, steps, variant.name)
     settings = compose.settings(layout, variant.name, variant.wiring, wanted)
     with contextlib.ExitStack() as undo:
         if not before:
