@@ -23,6 +23,7 @@ from verify.labs import Lab, LabError, find_labs, near
 from verify.machine import ENVIRONMENT
 from verify.options import parser
 from verify.outcome import Outcome
+from verify.ownership import acting_as
 from verify.results import CheckResult, Run
 from verify.show import Screen
 from verify.submit import read_exercise
@@ -53,7 +54,8 @@ def _verify(options: argparse.Namespace, screen: Screen) -> int:
     labs = _labs(options.labs or layout.labs)
     chosen = _chosen(labs, options.skill or [])
     workspace = _workspace(options.workspace, layout)
-    submissions = [read_exercise(lab, workspace) for lab in chosen]
+    with acting_as(layout.reader(workspace)):
+        submissions = [read_exercise(lab, workspace) for lab in chosen]
     outcome = Outcome(screen, {lab.skill for lab in chosen if not lab.exercise})
     with _runner(options.runtime, layout, options.labs, screen) as channel:
         try:

@@ -8,6 +8,8 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+from verify.ownership import acting_as
+
 
 @contextlib.contextmanager
 def listening(path: Path) -> Iterator[socket.socket]:
@@ -20,15 +22,17 @@ def listening(path: Path) -> Iterator[socket.socket]:
     """
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     short = f"/proc/self/fd/{folder}/{path.name}"  # a socket's path may have 107 bytes at most
+    owner = os.fstat(folder)
+    mask = _mask(owner)
     try:
         with socket.socket(socket.AF_UNIX) as server:
-            with _as_owner_of(folder) as mask:
+            with acting_as(owner.st_uid):
                 _bind(server, short, mask)
             server.listen()
             try:
                 yield server
             finally:
-                with _as_owner_of(folder), contextlib.suppress(FileNotFoundError):
+                with acting_as(owner.st_uid), contextlib.suppress(FileNotFoundError):
                     Path(short).unlink()
     finally:
         os.close(folder)
@@ -44,15 +48,10 @@ def _bind(server: socket.socket, path: str, mask: int) -> None:
         os.umask(before)
 
 
-@contextlib.contextmanager
-def _as_owner_of(folder: int) -> Iterator[int]:
-    """Be the owner of ``folder`` where that is somebody else; yield the mask for the socket."""
-    told = os.fstat(folder)
-    if os.geteuid() != 0 or told.st_uid == 0:
-        yield 0o111 if os.geteuid() == 0 and told.st_mode & 0o005 == 0o005 else 0o177
-        return
-    os.seteuid(told.st_uid)
-    try:
-        yield 0o117
-    finally:
-        os.seteuid(0)
+def _mask(folder: os.stat_result) -> int:
+    """Return the bits that the socket in ``folder`` is not to have."""
+    if os.geteuid() != 0:
+        return 0o177
+    if folder.st_uid != 0:
+        return 0o117
+    return 0o111 if folder.st_mode & 0o005 == 0o005 else 0o177

@@ -87,6 +87,23 @@ def test_the_same_in_the_one_shot_form(lab: Lab, solve: Callable[[str], None]) -
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
+def test_a_link_to_the_solution_is_no_solution_in_the_one_shot_form(
+    lab: Lab, solve: Callable[[str], None]
+) -> None:
+    """The keys are in that container: its root must not read them for a learner."""
+    solve(SKILL)  # puts the starter back afterwards
+    exercise = lab.layout.workspace / SKILL / "exercise.py"
+    exercise.unlink()
+    exercise.symlink_to(f"/opt/lab/labs/{SKILL}/solution.py")
+    try:
+        words = ("run", "--rm", "-T", "verifier", "invoke", "verify", "--skill", SKILL)
+        ended = lab.compose(*words, check=False)
+    finally:
+        exercise.unlink()
+    assert ended.returncode == 1, ended.stdout
+    assert "cannot be read: Permission denied" in " ".join(ended.stdout.split())
+
+
 def test_without_a_runner_the_one_shot_form_judges_and_jupyter_says_what_to_do(
     lab: Lab, solve: Callable[[str], None]
 ) -> None:

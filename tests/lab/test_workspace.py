@@ -161,3 +161,16 @@ def test_a_spoilt_lab_is_one_clear_message(layout: Layout) -> None:
 def test_a_project_without_labs_is_one_clear_message(tmp_path: Path) -> None:
     with pytest.raises(Problem, match="There is no lab in"):
         workspace.fill(Layout(tmp_path))
+
+
+def test_a_link_with_the_name_of_a_new_file_is_not_written_through(
+    layout: Layout, tmp_path: Path
+) -> None:
+    """Whoever shares the workspace could else have root overwrite any file."""
+    victim = tmp_path / "victim"
+    victim.write_text("kept")
+    for name in (".README.md.new", "..shipped.json.new"):
+        (layout.workspace / name).symlink_to(victim)
+    workspace.fill(layout)
+    assert victim.read_text() == "kept"
+    assert (layout.workspace / "README.md").read_text().startswith("# Welcome")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 SOCKET: Final = "runner.sock"
+NOBODY: Final = 65534
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +134,10 @@ class Layout:
         """Return the log file of ``service``."""
         return self.logs / f"{service}.log"
 
+    def reader(self, workspace: Path) -> int:  # noqa: ARG002 - an image's depends on it
+        """Return the user whose rights to files a client has when it reads ``workspace``."""
+        return os.geteuid()
+
     @property
     def manifest(self) -> Path:
         """What an image says of itself; there is none outside of one."""
@@ -187,6 +192,13 @@ class InImage(Layout):
     def workspace(self) -> Path:
         """The learner's folder on the host, mounted."""
         return Path("/workspace")
+
+    def reader(self, workspace: Path) -> int:
+        """Return the owner of ``workspace``, or nobody instead of root.
+
+        A link in it could lead to what only the runner's root may read: a solution, say.
+        """
+        return workspace.stat().st_uid or NOBODY
 
     def prepare(self) -> None:
         """Make the folders of JupyterLab; the others are mounted."""

@@ -141,16 +141,21 @@ class _Shipped:
             there = target.read_bytes() if target.is_file() else b""
             if there != content and _hash(there) != self._hashes.get(name):
                 return
-        new = target.with_name(f".{target.name}.new")
-        new.write_bytes(content)
-        new.replace(target)
+        _replace(target, content)
         self._hashes[name] = _hash(content)
 
     def save(self) -> None:
         """Write down what was put where."""
-        new = self._layout.shipped.with_suffix(".new")
-        new.write_text(json.dumps(self._hashes, indent=2, sort_keys=True))
-        new.replace(self._layout.shipped)
+        _replace(self._layout.shipped, json.dumps(self._hashes, indent=2, sort_keys=True).encode())
+
+
+def _replace(target: Path, content: bytes) -> None:
+    """Write ``target`` anew, whole or not at all; a link with a name of ours is not followed."""
+    new = target.with_name(f".{target.name}.new")
+    new.unlink(missing_ok=True)
+    with new.open("xb") as file:
+        file.write(content)
+    new.replace(target)
 
 
 def _lab(layout: Layout, skill: str) -> Lab:
