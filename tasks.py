@@ -92,7 +92,7 @@ def verify(
     help={
         "runtime": "auto, compose (two containers) or local (processes, no Docker needed)",
         "variant": "auto, gpu or cpu",
-        "port": "JupyterLab's port on 127.0.0.1 (8888 without it)",
+        "port": "JupyterLab's port on 127.0.0.1 (without it: the last one, at first 8888)",
     },
     auto_shortflags=False,
 )
@@ -158,7 +158,10 @@ def build(
     _context: Context, variant: str = "cpu", base: str | None = None, platform: str | None = None
 ) -> None:
     """Build the two images of a variant from this project."""
-    _run(lambda: image.build(LAYOUT, Steps(), image.Wanted(variant, base, platform)))
+    if base or platform:
+        _run(lambda: image.build(LAYOUT, Steps(), image.Wanted(variant, base, platform)))
+    else:
+        _run(lambda: image.build_somehow(LAYOUT, Steps(), variant))
 
 
 @task(

@@ -20,6 +20,9 @@ import pytest
 from verify import client
 from verify.results import CheckResult
 
+# A shell makes what it starts in the background deaf to Ctrl-C; what is tested here must hear it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 PROJECT = Path(__file__).parents[1]
 COURSES = Path(__file__).parent / "courses"
 

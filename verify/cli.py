@@ -125,8 +125,8 @@ def _standalone(
     python = client.interpreter(layout.python)
     if python is None:
         raise Problem(
-            "The lab environment is not there.",
-            cause="this Python has no torch, and `invoke lab.up` has not made the lab's own yet",
+            "Nothing here can judge: no runner is up, and the lab environment is not there.",
+            cause="no runner answers, and this Python has no torch to judge without one",
             type_this="invoke lab.up",
         )
     screen.waiting("No resident runner: starting one for this run, which takes some seconds")

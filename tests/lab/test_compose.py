@@ -11,11 +11,16 @@ from verify.lab import compose
 from verify.lab.layout import Layout
 
 
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in compose._KEPT:
+        monkeypatch.delenv(name, raising=False)
+
+
 def test_the_containers_run_as_the_workspaces_owner(layout: Layout) -> None:
     told = compose.settings(layout, "cpu", None, 8890)
     owner = layout.workspace.stat()
     assert told == {
-        "COMPOSE_FILE": "compose.yaml",
         "LAB_VARIANT": "cpu",
         "LAB_UID": str(owner.st_uid),
         "LAB_GID": str(owner.st_gid),
@@ -30,16 +35,19 @@ def test_also_when_root_brings_up_what_is_anothers(layout: Layout) -> None:
     assert (told["LAB_UID"], told["LAB_GID"]) == ("1234", "1235")
 
 
-@pytest.mark.parametrize(
-    ("wiring", "files"),
-    [
-        (None, "compose.yaml"),
-        ("runtime", "compose.yaml:images/gpu/compose.yaml:images/gpu/compose.runtime.yaml"),
-        ("cdi", "compose.yaml:images/gpu/compose.yaml:images/gpu/compose.cdi.yaml"),
-    ],
-)
-def test_the_files_follow_the_wiring(layout: Layout, wiring: str | None, files: str) -> None:
-    assert compose.settings(layout, "gpu", wiring, 1)["COMPOSE_FILE"] == files
+@pytest.mark.parametrize("wiring", ["runtime", "cdi"])
+def test_the_files_follow_the_wiring(layout: Layout, wiring: str) -> None:
+    told = compose.settings(layout, "gpu", wiring, 1)["COMPOSE_FILE"].split(":")
+    names = ["compose.yaml", "images/gpu/compose.yaml", f"images/gpu/compose.{wiring}.yaml"]
+    assert told == [str(layout.root / name) for name in names]
+
+
+def test_what_a_person_has_set_stays(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAB_JUPYTER_MEMORY", "4g")
+    compose.write_settings(layout, compose.settings(layout, "cpu", None, 8890))
+    monkeypatch.delenv("LAB_JUPYTER_MEMORY")
+    assert compose.settings(layout, "cpu", None, 8888)["LAB_JUPYTER_MEMORY"] == "4g"
+    assert compose.last_port(layout) == 8890
 
 
 def test_what_was_chosen_is_left_for_compose_by_hand(layout: Layout) -> None:

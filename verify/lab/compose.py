@@ -9,6 +9,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from verify import client
@@ -31,24 +32,36 @@ OVERLAYS: Final = {
     "runtime": ["images/gpu/compose.yaml", "images/gpu/compose.runtime.yaml"],
     "cdi": ["images/gpu/compose.yaml", "images/gpu/compose.cdi.yaml"],
 }
-_WRITTEN: Final = "# Written by `invoke lab.up`, for `docker compose` by hand; delete it at will.\n"
+_WRITTEN: Final = (
+    "# Written by `invoke lab.up`, for `docker compose` by hand; delete this line to keep yours.\n"
+)
+_KEPT: Final = (
+    "LAB_IMAGE",
+    "LAB_JUPYTER_MEMORY",
+    "LAB_VERIFIER_MEMORY",
+    "COMPOSE_PROJECT_NAME",
+)
 _WAIT: Final = 300  # seconds for both services to be well: imports from a cold disk
 
 
 def settings(layout: Layout, variant: str, wiring: str | None, port: int) -> dict[str, str]:
     """Return the variables that `compose.yaml` is given.
 
-    The containers run as the owner of the workspace: that is whose files they are.
+    The containers run as the owner of the workspace: that is whose files they are. What the
+    person has set, now or in an earlier `lab.up`, stays.
     """
     owner = layout.workspace.stat()
-    files = ["compose.yaml", *OVERLAYS[wiring]]
-    return {
-        "COMPOSE_FILE": os.pathsep.join(files),
+    kept = _read(layout) | {name: os.environ[name] for name in _KEPT if os.environ.get(name)}
+    chosen = {
         "LAB_VARIANT": variant,
         "LAB_UID": str(owner.st_uid),
         "LAB_GID": str(owner.st_gid),
         "LAB_PORT": str(port),
     }
+    if OVERLAYS[wiring]:  # Compose finds compose.yaml by itself, from any folder
+        files = ["compose.yaml", *OVERLAYS[wiring]]
+        chosen["COMPOSE_FILE"] = os.pathsep.join(str(layout.root / file) for file in files)
+    return {name: value for name, value in kept.items() if name in _KEPT} | chosen
 
 
 def write_settings(layout: Layout, chosen: dict[str, str]) -> None:
@@ -58,6 +71,22 @@ def write_settings(layout: Layout, chosen: dict[str, str]) -> None:
         return
     lines = [f"{name}={value}\n" for name, value in chosen.items()]
     file.write_text("".join([_WRITTEN, *lines]))
+
+
+def last_port(layout: Layout) -> int | None:
+    """Return the port of the last `lab.up` in containers."""
+    port = _read(layout).get("LAB_PORT", "")
+    return int(port) if port.isdecimal() else None
+
+
+def _read(layout: Layout) -> dict[str, str]:
+    """Return the settings that `write_settings` wrote."""
+    try:
+        text = (layout.root / ".env").read_text("utf-8", "replace")
+    except OSError:
+        return {}
+    rows = (line.partition("=") for line in text.splitlines() if text.startswith(_WRITTEN))
+    return {name: value for name, equals, value in rows if equals}
 
 
 def up(layout: Layout, steps: Steps, chosen: dict[str, str]) -> None:
@@ -192,7 +221,17 @@ def _link(server: Any) -> str:
 
 def logs(layout: Layout, service: str | None, lines: str, *, follow: bool) -> None:
     """Print the containers' logs as Compose does."""
-    command = ["docker", "compose", "logs", "--tail", lines, *(["--follow"] if follow else [])]
+    ansi = "auto" if sys.stdout.isatty() else "never"
+    command = [
+        "docker",
+        "compose",
+        "--ansi",
+        ansi,
+        "logs",
+        "--tail",
+        lines,
+        *(["--follow"] if follow else []),
+    ]
     command += [service] if service else []
     subprocess.run(command, cwd=layout.root, check=False)  # noqa: S603
 

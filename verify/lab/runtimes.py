@@ -43,6 +43,8 @@ def up(layout: Layout, steps: Steps, runtime: str, variant: str, port: int | Non
         chosen = choice.choose_runtime(runtime, seen)
         steps.say(f"Runtime: {chosen.name} ({chosen.why})")
         if chosen.name == "local":
+            if variant == "gpu" and not seen.gpu.card:
+                choice.choose_variant(variant, seen)  # says that there is none
             locks.ask_for(layout, None if variant == "auto" else variant)
             url = local.up(layout, steps, port)
         else:
@@ -53,13 +55,14 @@ def up(layout: Layout, steps: Steps, runtime: str, variant: str, port: int | Non
 
 def down(layout: Layout, steps: Steps) -> None:
     """Stop what runs, in every runtime; files, results and volumes stay."""
-    if not layout.run.exists() and not _containers(layout):
+    found = _containers(layout, steps)
+    if not layout.run.exists() and not found:
         steps.say("Nothing of the lab runs.")
         return
     layout.prepare()
     with local.alone(layout, steps):
         stopped = [local.down(layout, steps)]
-        if _containers(layout):
+        if found:
             stopped.append(compose.down(layout, steps))
     steps.say("Your files and results are kept." if any(stopped) else "Nothing of the lab runs.")
 
@@ -67,7 +70,7 @@ def down(layout: Layout, steps: Steps) -> None:
 def status(layout: Layout, steps: Steps, *, with_token: bool = False) -> int:
     """Show what runs; return 0 when a whole lab does, in either runtime, else 3."""
     told = [local.report(layout)]
-    if found := _containers(layout):
+    if found := _containers(layout, steps):
         told.insert(0, compose.report(layout, found))
     return reports.show(layout, steps, told, with_token=with_token)
 
@@ -76,7 +79,7 @@ def show_logs(
     layout: Layout, steps: Steps, service: str | None, lines: str, *, follow: bool
 ) -> None:
     """Show the last lines of the logs of what runs; the local lab's where nothing does."""
-    running = _containers(layout)
+    running = _containers(layout, steps)
     if not running:
         local_logs.show(layout, steps, service, lines, follow=follow)
         return
@@ -96,8 +99,8 @@ def _up_in_containers(
     """Bring the two containers up; return JupyterLab's URL. A failure stops what this started."""
     steps.say(f"Variant: {variant.name} ({variant.why})")
     before = containers.of(layout.root)
-    wanted = port or (compose.port_of(before["jupyter"]) if "jupyter" in before else None)
-    wanted = wanted or jupyter.PORT
+    running = compose.port_of(before["jupyter"]) if "jupyter" in before else None
+    wanted = port or running or compose.last_port(layout) or jupyter.PORT
     compose.require_port(layout, wanted)
     if not image.is_current(layout, variant.name):
         steps.say("The images are not there or out of date; the first time takes some minutes:")
@@ -121,11 +124,13 @@ def _up_in_containers(
     return jupyter.url(wanted, key)
 
 
-def _containers(layout: Layout) -> dict[str, Any]:
-    """Return this lab's containers; none where no engine answers."""
+def _containers(layout: Layout, steps: Steps) -> dict[str, Any]:
+    """Return this lab's containers; where the engine cannot be asked, say so: they may be up."""
     try:
         return containers.of(layout.root)
-    except Problem:
+    except Problem as problem:
+        if (layout.root / ".env").exists() or layout.log("compose").exists():
+            steps.say(f"Containers of this lab may be up: {problem.happened}")
         return {}
 
 
