@@ -17,7 +17,7 @@ import msgspec
 
 from verify import client
 from verify.channel import Channel
-from verify.lab.layout import Layout, here
+from verify.lab.layout import InImage, Layout, here
 from verify.lab.problems import INTERRUPTED, Misuse, Problem
 from verify.labs import Lab, LabError, find_labs, near
 from verify.machine import ENVIRONMENT
@@ -91,12 +91,25 @@ def _runner(runtime: str, layout: Layout, labs: Path | None, screen: Screen) -> 
                     client.hello(place)  # that a command starts says nothing of who answers
                 channel = stack.enter_context(client.connect(place))
             except client.NoRunner:
+                if _is_only_busy(layout, place):
+                    raise _no_runner(name, layout) from None
                 continue
             yield channel
             return
         if runtime in resident or not layout.holds_keys:
             raise _no_runner(runtime, layout)
         yield stack.enter_context(_standalone(layout, labs, screen))
+
+
+def _is_only_busy(layout: Layout, place: client.Place) -> bool:
+    """Tell whether the containers' runner is up but does not answer.
+
+    Then nothing is judged beside it: whoever keeps it busy would have brought the learner's code
+    out of its container.
+    """
+    outside = not isinstance(layout, InImage)
+    expected = place == layout.runners["compose"]
+    return outside and expected and isinstance(place, Path) and place.exists()
 
 
 def _no_runner(runtime: str, layout: Layout) -> Problem:
@@ -108,8 +121,8 @@ def _no_runner(runtime: str, layout: Layout) -> Problem:
         )
     return Problem(
         f"No {runtime} runner answers.",
-        cause="it is not running",
-        type_this=f"invoke lab.up --runtime {runtime}",
+        cause="it is not running, or too busy to answer",
+        type_this=f"invoke lab.up --runtime {runtime}  # or: invoke verify --runtime standalone",
     )
 
 

@@ -17,8 +17,7 @@ def listening(path: Path) -> Iterator[socket.socket]:
 
     The socket is for the user who owns the folder (and for root's group, so that the runner's own
     container can ask whether it is well). A runner in a container is root without the right to
-    write in others' folders: it makes the socket as the folder's owner. A folder of root's that
-    others may enter is one that the engine made: then the socket is for all who get there.
+    write in others' folders: it makes the socket as the folder's owner.
     """
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     short = f"/proc/self/fd/{folder}/{path.name}"  # a socket's path may have 107 bytes at most
@@ -50,8 +49,4 @@ def _bind(server: socket.socket, path: str, mask: int) -> None:
 
 def _mask(folder: os.stat_result) -> int:
     """Return the bits that the socket in ``folder`` is not to have."""
-    if os.geteuid() != 0:
-        return 0o177
-    if folder.st_uid != 0:
-        return 0o117
-    return 0o111 if folder.st_mode & 0o005 == 0o005 else 0o177
+    return 0o117 if os.geteuid() == 0 != folder.st_uid else 0o177

@@ -28,6 +28,7 @@ from verify.text import clean
 
 READ_OUTPUT: Final = 8 * 1024 * 1024  # more than that and the process is ended
 _GRACE: Final = 30.0  # seconds the judge may need beyond the learner's limit
+_SHARED: Final = ("/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue")  # noqa: S108
 _CAUSES: Final = frozenset({"crashed", "timeout", "protocol"})
 
 
@@ -102,6 +103,8 @@ class Job:
                 self._family.end(judge)
             self._end_learner()
             remove(self._directory)
+            if self._uid is not None:
+                remove_all_of(self._uid)
 
     def _watch(
         self, judge: Channel, client: Channel, on_start: Callable[[str], None]
@@ -229,14 +232,29 @@ def remove(directory: str) -> None:
     except FileNotFoundError:
         return
     user = owner if os.geteuid() == 0 else None
-    subprocess.run(  # noqa: S603
-        ["rm", "-rf", "--", directory],  # noqa: S607
-        user=user,
-        group=user,
-        extra_groups=[] if user else None,
-        stderr=subprocess.DEVNULL,
-        check=False,
-    )
+    # A folder closed to its owner would keep what is in it; a link is not followed.
+    link = Path(directory).is_symlink()
+    for command in ([] if link else [["chmod", "-R", "u+rwX"]]) + [["rm", "-rf"]]:
+        subprocess.run(  # noqa: S603
+            [*command, "--", directory],
+            user=user,
+            group=user,
+            extra_groups=[] if user else None,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
+
+
+def remove_all_of(uid: int) -> None:
+    """Remove what ``uid`` left in the folders that everybody may write to.
+
+    The next learner has the same user: nothing may wait there for it, or take its room.
+    """
+    for folder in _SHARED:
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(folder):
+                if entry.stat(follow_symlinks=False).st_uid == uid:
+                    remove(entry.path)
 
 
 def error_result(message: str) -> CheckResult:

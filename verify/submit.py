@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -20,9 +21,12 @@ def read_exercise(lab: Lab, workspace: Path) -> dict[str, Plain]:
         return {"skill": lab.skill, "exercise": None, "trouble": None}
     file = workspace / lab.skill / "exercise.py"
     try:
-        if not stat.S_ISREG(file.stat().st_mode):
-            return _trouble(lab, f"{file} is not a file.")
-        with file.open("rb") as opened:
+        if file.is_symlink():  # it could lead to what only the reader may read
+            return _trouble(lab, f"{file} is a link; the file itself is needed there.")
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as opened:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return _trouble(lab, f"{file} is not a file.")
             exercise = opened.read(MAX_EXERCISE + 1)
     except FileNotFoundError:
         start = f"Type: invoke lab.reset --skill {lab.skill}"

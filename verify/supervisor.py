@@ -123,7 +123,7 @@ class Supervisor:
         if told.get("op") == "hello":
             self._tell(client, {"event": "hello", **self._hello()})
         elif told.get("op") == "selftest":
-            self._verify(client, [self._selftest()], seed=None)
+            self._verify(client, [self._selftest()], seed=None, practice=True)
         elif told.get("op") == "verify":
             self._verify(client, self._wanted(told), seed=_seed(told))
         else:
@@ -144,6 +144,8 @@ class Supervisor:
         labs = {lab.skill: lab for lab in find_labs(self._labs)}
         wanted = []
         skills = told.get("skills")
+        if isinstance(skills, list) and len(skills) > len(labs):
+            raise Refused("each skill can be verified once in a request")
         for item in skills if isinstance(skills, list) else []:
             if not isinstance(item, dict) or str(item.get("skill")) not in labs:
                 raise Refused("an unknown skill")
@@ -173,6 +175,8 @@ class Supervisor:
         client: Channel,
         wanted: list[tuple[Lab, bytes | None, str | None]],
         seed: int | None,
+        *,
+        practice: bool = False,
     ) -> None:
         drawn = secrets.randbits(48) if seed is None else seed  # after the files were frozen
         environment = msgspec.to_builtins(self._environment)
@@ -180,7 +184,7 @@ class Supervisor:
         for lab, exercise, trouble in wanted:
             submission = Submission(exercise, trouble, drawn)
             with self._turn(client):
-                skill = self._judge(client, lab, submission, practice=seed is not None)
+                skill = self._judge(client, lab, submission, practice=practice or seed is not None)
             self._tell(client, {"event": "skill", "skill": msgspec.to_builtins(skill)})
         self._tell(client, {"event": "done"})
 

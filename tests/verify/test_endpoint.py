@@ -51,8 +51,8 @@ def test_root_makes_it_as_the_owner_of_the_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "s").exists()
 
 
-@pytest.mark.skipif(not as_root(), reason="only root's folders are made by an engine")
-def test_a_folder_that_the_engine_made_is_open_to_who_gets_there(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
+@pytest.mark.parametrize("folder_mode", [0o700, 0o755])
+def test_in_ones_own_folder_it_is_for_nobody_else(tmp_path: Path, folder_mode: int) -> None:
+    tmp_path.chmod(folder_mode)
     with listening(tmp_path / "s"):
-        assert mode(tmp_path / "s") == 0o666
+        assert mode(tmp_path / "s") == 0o600

@@ -40,7 +40,7 @@ def diagnose(output: str, locks: Path, log: Path) -> Problem:
     if _UNREACHED.search(output):
         return NoBase(
             f"The base image could not be fetched; {whole}.",
-            cause="its registry does not answer on this network, wants a login, or has no such image",
+            cause="its registry does not answer here, wants a login, or has no such image",
             type_this=f"invoke image.base && invoke image.build --base {base_image.NAME}"
             "  # for the CPU; the GPU image needs its registry",
         )

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -133,8 +134,19 @@ def health(container: Any) -> str:
 
 
 def token(container: Any) -> str:
-    """Return JupyterLab's token."""
-    return containers.run_in(container, "python", "-I", "-m", "verify.lab.container", "token")
+    """Return JupyterLab's token.
+
+    Raises:
+        Problem: its file, which the learner may write, holds something else.
+    """
+    told = containers.run_in(container, "python", "-I", "-m", "verify.lab.container", "token")
+    if not re.fullmatch(r"[A-Za-z0-9_-]{20,64}", told):
+        raise Problem(
+            "JupyterLab's token is not one that was drawn here.",
+            cause="its file in the container's home was changed",
+            type_this="docker compose down --volumes && invoke lab.up  # results go too",
+        )
+    return told
 
 
 def require_port(layout: Layout, port: int) -> None:

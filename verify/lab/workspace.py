@@ -80,6 +80,8 @@ def fill(layout: Layout) -> str:
     starters = 0
     for lab in labs:
         folder = layout.workspace / lab.skill
+        if folder.is_symlink():  # it leads out of the workspace: not ours to fill
+            continue
         folder.mkdir(parents=True, exist_ok=True)
         starters += _put_where_absent(lab.folder / EXERCISE, folder / EXERCISE)
         for source in (lab.folder / LESSON, *_pictures(lab)):
