@@ -14,7 +14,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from verify import client
-from verify.lab import containers, jupyter, ports, toolkit_errors
+from verify.lab import containers, jupyter, ports, runner, toolkit_errors
 from verify.lab.following import following
 from verify.lab.layout import InImage
 from verify.lab.problems import Problem
@@ -181,17 +181,7 @@ def prove_runner(layout: Layout) -> str:
         Problem: it did not end as it must.
     """
     find_runner(layout)
-    try:
-        passed, sentence = client.selftest(layout.runners["compose"])
-    except (client.NoRunner, client.Refused, client.RunnerLost) as error:
-        passed, sentence = False, f"the runner gave no verdict: {error}"
-    if not passed:
-        raise Problem(
-            f"The verification round trip failed: {sentence}.",
-            cause="a fault of this machine or of the lab, not of your work",
-            type_this="invoke lab.logs --service verifier",
-        )
-    return sentence
+    return runner.round_trip(layout.runners["compose"], RUNNER)
 
 
 def find_runner(layout: Layout) -> None:

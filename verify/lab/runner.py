@@ -78,21 +78,30 @@ def wait(layout: Layout, identity: Identity | None) -> dict[str, Any]:
 
 
 def prove(layout: Layout) -> str:
-    """Have one verification go round and return what it says.
+    """Have one verification go round and return what it says; see `round_trip`."""
+    return round_trip(layout.socket, NAME, f"; more is in {layout.log(NAME)}")
+
+
+def round_trip(place: client.Place, service: str, more: str = "") -> str:
+    """Have the runner at ``place`` judge a lab's own solution; return what it says.
+
+    Args:
+        place: Where the runner answers.
+        service: Whose log says more.
+        more: What else is told of the cause.
 
     Raises:
         Problem: it did not end as it must.
     """
     try:
-        passed, sentence = client.selftest(layout.socket)
+        passed, sentence = client.selftest(place)
     except (client.NoRunner, client.Refused, client.RunnerLost) as error:
         passed, sentence = False, f"the runner gave no verdict: {error}"
     if not passed:
         raise Problem(
             f"The verification round trip failed: {sentence}.",
-            cause="a fault of this machine or of the lab, not of your work; "
-            f"more is in {layout.log(NAME)}",
-            type_this=f"invoke lab.logs --service {NAME}",
+            cause=f"a fault of this machine or of the lab, not of your work{more}",
+            type_this=f"invoke lab.logs --service {service}",
         )
     return sentence
 
