@@ -28,7 +28,7 @@ OURS = ("verify.judge", "verify.learner")
 PRELOADED = (
     "torch",
     "transformers",
-    "transformers.models.llama.modeling_llama",
+    "verify.tiny",  # the model families that scenes are made of
     "datasets",
 )
 WITHOUT_GPU_ONLY = ("peft",)
