@@ -6,6 +6,7 @@ from verify.labs import Lab
 from verify.results import READING, Readiness, SkillResult
 
 FEW_GAPS = 2  # up to so many, a review of a few hours closes them
+QUICKSTART = "invoke quickstart"
 
 
 def readiness(skills: list[SkillResult], labs: list[Lab]) -> Readiness:
@@ -15,14 +16,17 @@ def readiness(skills: list[SkillResult], labs: list[Lab]) -> Readiness:
     missing = [name for name in required if name in verified and not verified[name].ready]
     unseen = [name for name in required if name not in verified]
     unread = [name for name in missing if not _was_read(verified[name])]
+    gaps = [name for name in missing if name not in unread]
     machines = [lab.skill for lab in labs if not lab.exercise and lab.skill in verified]
     broken = [name for name in machines if not verified[name].ready]
+    undone = bool(broken or missing or unseen)
     return Readiness(
         ready=bool(required) and not missing and not unseen,
         missing=missing,
         not_verified=unseen,
-        advice=_mend(broken) + _advice(len(missing) - len(unread), len(unseen), unread),
+        advice=_mend(broken) + _advice(gaps, unseen, unread, len(required)),
         review={name: verified[name].review for name in missing},
+        next=_next(broken or unread, gaps, _later(required, unseen)) if undone else QUICKSTART,
     )
 
 
@@ -35,17 +39,35 @@ def _mend(broken: list[str]) -> str:
     return f"First mend what `{'`, `'.join(broken)}` names. " if broken else ""
 
 
-def _advice(missing: int, unseen: int, unread: list[str]) -> str:
+def _advice(gaps: list[str], unseen: list[str], unread: list[str], required: int) -> str:
     if unread:
         names = ", ".join(unread)
         return f"{names} could not be judged: exercise.py must be there and be Python first."
-    if not missing and not unseen:
+    if not gaps and not unseen:
         return "Every required skill is ready: go on to fine-tuning."
-    if not missing:
-        return f"Nothing is missing so far; {_skills(unseen)} not verified yet."
-    if missing <= FEW_GAPS:
-        return f"{_skills(missing)} to review: about 2 to 4 hours."
-    return f"{_skills(missing)} to review: complete the prerequisite modules first."
+    if not gaps:
+        return f"Nothing is missing so far; {_skills(len(unseen))} not verified yet."
+    which = f"{len(gaps)} of {required} required skills to review"
+    if len(gaps) <= FEW_GAPS:
+        return f"{which}: about 2 to 4 hours."
+    return f"{which}: complete the prerequisite modules first."
+
+
+def _later(required: list[str], unseen: list[str]) -> str | None:
+    """Return the first skill not looked at that comes after the last one looked at, if any."""
+    seen = [place for place, name in enumerate(required) if name not in unseen]
+    later = required[seen[-1] + 1 :] if seen else required
+    return later[0] if later else None
+
+
+def _next(unfit: list[str], gaps: list[str], later: str | None) -> str:
+    """Return what to type now; what comes before it stands after the ``#``."""
+    if unfit:
+        return f"invoke verify --skill {unfit[0]}  # when that is mended"
+    if gaps or later:
+        skill = gaps[0] if gaps else later
+        return f"invoke verify --skill {skill}  # after its lesson, {skill}/README.md, and exercise"
+    return "invoke verify  # all skills in one run"
 
 
 def _skills(count: int) -> str:

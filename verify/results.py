@@ -102,6 +102,7 @@ class Readiness(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         not_verified: Required skills that this run did not look at.
         advice: What to do next, in a sentence.
         review: What to review, for each missing skill.
+        next: What to type next, with the reason after `#` where there is one to give.
     """
 
     ready: bool
@@ -109,6 +110,7 @@ class Readiness(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     not_verified: list[str]
     advice: str
     review: dict[str, str]
+    next: str = ""
 
 
 class Run(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

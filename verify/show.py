@@ -15,7 +15,7 @@ from rich.text import Text
 
 from verify.lab.problems import Problem, show
 from verify.machine import ENVIRONMENT, advice
-from verify.results import CheckResult, Run, SkillResult
+from verify.results import READING, CheckResult, Run, SkillResult
 
 _MARKS = {
     "passed": ("✓", "ok", "green"),
@@ -93,10 +93,21 @@ class Screen:
         self._console.print(Text(f"Readiness: {told.advice}", style))
         for skill, review in told.review.items():
             self._console.print(Text(f"  {skill}: review {review}"))
+        self._optional(run.skills)
+        if told.next:
+            line = Text.assemble(("Next:", "bold"), f" {told.next}")
+            self._console.print(line, soft_wrap=True)
         took = time.perf_counter() - self._began
         practice = " (practice: the seed was given)" if run.practice else ""
         where = f"{run.environment.runtime} runner, sealing {run.environment.sealing}"
         self._console.print(Text(f"seed {run.seed}{practice} · {where} · {took:.2f} s", "dim"))
+
+    def _optional(self, skills: list[SkillResult]) -> None:
+        """Name the optional exercises that are not ready: they block nothing."""
+        exercises = [skill for skill in skills if any(c.name == READING for c in skill.checks)]
+        names = [skill.skill for skill in exercises if not skill.required and not skill.ready]
+        if names:
+            self._console.print(Text(f"  optional, not ready: {', '.join(names)}", "dim"))
 
     def _result(self, result: CheckResult) -> None:
         if result.status == "not_run":

@@ -43,6 +43,7 @@ def test_nothing_missing_goes_on() -> None:
     told = readiness([skill(name, True) for name in "abcd"], LABS)
     assert told.ready
     assert "go on to fine-tuning" in told.advice
+    assert told.next == "invoke quickstart"
 
 
 @pytest.mark.parametrize("gaps", ["a", "ab"])
@@ -50,13 +51,16 @@ def test_one_or_two_gaps_are_hours_of_review(gaps: str) -> None:
     told = readiness([skill(name, name not in gaps) for name in "abcd"], LABS)
     assert not told.ready
     assert "2 to 4 hours" in told.advice
+    assert f"{len(gaps)} of 4 required skills" in told.advice
     assert told.review == {name: f"Module {name}" for name in gaps}
+    assert told.next.startswith("invoke verify --skill a  # after its lesson, a/README.md")
 
 
 def test_three_gaps_are_the_modules_first() -> None:
     told = readiness([skill(name, name == "d") for name in "abcd"], LABS)
     assert "prerequisite modules first" in told.advice
     assert told.missing == ["a", "b", "c"]
+    assert told.review == {name: f"Module {name}" for name in "abc"}
 
 
 def test_a_file_that_is_not_there_shows_no_gap() -> None:
@@ -66,6 +70,7 @@ def test_a_file_that_is_not_there_shows_no_gap() -> None:
     told = readiness([unread], LABS)
     assert "a could not be judged" in told.advice
     assert "hours" not in told.advice
+    assert told.next.startswith("invoke verify --skill a  # when that is mended")
     assert told.missing == ["a"]
 
 
@@ -80,6 +85,7 @@ def test_a_machine_that_is_not_fit_is_told_first_and_is_no_gap() -> None:
     told = readiness(skills, [machine, *LABS])
     assert told.advice.startswith("First mend what `machine` names. Every required skill is ready")
     assert (told.ready, told.missing) == (True, [])
+    assert told.next.startswith("invoke verify --skill machine ")
 
 
 def test_what_was_not_looked_at_is_not_ready() -> None:
@@ -87,6 +93,21 @@ def test_what_was_not_looked_at_is_not_ready() -> None:
     assert not told.ready
     assert told.not_verified == ["b", "c", "d"]
     assert told.missing == []
+
+
+@pytest.mark.parametrize(
+    ("verified", "comes_next"),
+    [
+        ("a", "invoke verify --skill b "),
+        ("bc", "invoke verify --skill d "),
+        ("d", "invoke verify "),
+    ],
+)
+def test_after_a_skill_comes_the_next_one_and_after_the_last_all(
+    verified: str, comes_next: str
+) -> None:
+    told = readiness([skill(name, True) for name in verified], LABS)
+    assert told.next.startswith(comes_next)
 
 
 @pytest.mark.parametrize(

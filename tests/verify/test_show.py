@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from verify.results import Environment, Readiness, Run
+from tests.verify import test_readiness as made
+from verify.results import READING, Environment, Readiness, Run
 from verify.show import Screen
 
 
@@ -104,12 +105,16 @@ def test_the_summary_names_reviews_seed_and_sealing(
     environment = Environment(
         runtime="local", sealing="partial", walls=[], notes=[], versions={}, gpu=None, machine=""
     )
+    optional = made.skill("extra", ready=False, required=False)
+    optional.checks = [made.check("passed")]
+    optional.checks[0].name = READING
     readiness = Readiness(
         ready=False,
         missing=["memory"],
         not_verified=[],
         advice="Review.",
         review={"memory": "M 1.3"},
+        next="invoke verify --skill memory  # after its lesson",
     )
     screen.summary(
         Run(
@@ -118,11 +123,13 @@ def test_the_summary_names_reviews_seed_and_sealing(
             started="",
             environment=environment,
             readiness=readiness,
-            skills=[],
+            skills=[optional],
         )
     )
     out = " ".join(capsys.readouterr().out.split())
     assert "memory: review M 1.3" in out
+    assert "optional, not ready: extra" in out
+    assert "Next: invoke verify --skill memory # after its lesson" in out
     assert "seed 5" in out
     assert "local runner, sealing partial" in out
     assert ("practice" in out) is practice
