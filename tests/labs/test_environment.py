@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import mmap
 import os
@@ -33,6 +34,7 @@ from verify.lab import locks
 from verify.lab.layout import Layout
 from verify.labs import find_labs
 from verify.machine import Fault, advice
+from verify.room import machine_memory
 from verify.trial import NotRun
 
 LAB = next(lab for lab in find_labs(PROJECT / "labs") if lab.skill == "environment")
@@ -131,7 +133,7 @@ def little_memory(root: Path, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(room, "main_memory", lambda: MAIN_MEMORY(root / "proc", root / "cgroup"))
 
 
-MAIN_MEMORY = room.main_memory
+MAIN_MEMORY, MACHINE_MEMORY = room.main_memory, machine_memory
 BROKEN: dict[str, Callable[[Path, pytest.MonkeyPatch], object]] = {
     "libraries_as_locked": pinned_too_high,
     "torch_untouched": another_torch,
@@ -488,7 +490,7 @@ def test_a_unified_memory_is_asked_of_the_kernel_another_of_the_driver(
 ) -> None:
     proc(tmp_path, 5 * GIB)
     monkeypatch.setattr(
-        room, "main_memory", lambda: MAIN_MEMORY(tmp_path / "proc", tmp_path / "cgroup")
+        "verify.room.machine_memory", functools.partial(MACHINE_MEMORY, tmp_path / "proc")
     )
     a_gpu(monkeypatch, unified=True, free=GIB)
     assert judge("gpu_memory_free").message == "5.0 GiB free by MemAvailable in /proc/meminfo"
