@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from typing import Any
 
@@ -18,7 +19,8 @@ from verify.trial import Trial
 BYTE = {"rtol": 0.0, "atol": 1.0}  # byte counts: one byte of slack, no share of the size
 MIB = 2**20
 STEP = ("mixed_precision_step(model, batch, optimizer)", "the same with the next batch")
-LESS = 0.7  # of what is saved without checkpointing; every second layer gives about 0.6, all 0.15
+MORE = 1.25  # of what all layers' inputs take; one layer that is not checkpointed makes it 2
+EXACT = {"rtol": 0.0, "atol": 0.0}
 ROUNDING = 0.1  # bfloat16 gradients in another order of additions, of the largest element
 
 
@@ -114,16 +116,25 @@ def checkpointing_keeps_gradients(trial: Trial) -> None:
 @check("enable_checkpointing", review="Gradient checkpointing", evidence="probe",
        after=("checkpointing_keeps_gradients",))  # fmt: skip
 def checkpointing_saves_activations(trial: Trial) -> None:
-    """After `enable_checkpointing` far fewer bytes are kept for the backward pass."""
-    came, _ = _checkpointed(trial, [])
+    """After `enable_checkpointing` each layer keeps its input alone for the backward pass."""
+    came, truth = _checkpointed(trial, [])
     asked = "a forward pass after enable_checkpointing(model)"
     _model_came(trial, came)
-    saved, without = came["saved"], came["plain"]
+    saved, without, held = came["saved"], came["plain"], came["held"]
+    right = truth["model"]
+    right.activation_checkpointing_enable()
     trial.require(
-        _is_number(saved) and _is_number(without) and 0 < saved <= LESS * without,
+        _is_number(saved) and 0 < saved <= MORE * scene.backward(right, truth["ids"])["saved"],
         asked,
         f"kept {saved} bytes of activations for backward, and {without} without the function",
-        why="Too little is recomputed, or nothing is trained.",
+        why="Some layers keep what they should compute again, or nothing is trained.",
+    )
+    layers = len(right.model.layers)
+    trial.require(
+        _is_number(held) and held < layers,
+        f"{asked}, and the backward pass",
+        f"the activations of {held} of {layers} layers were there at the same time",
+        why="Recomputing saves memory only where one layer's are gone before the next one's come.",
     )
 
 
@@ -147,12 +158,21 @@ def mixed_step_trains(trial: Trial) -> None:
         right = isinstance(told, Array) and told.shape == tuple(old.shape)
         change = to_tensor(told).float() - old.detach() if right else told
         trial.expect(
-            f"{STEP[0]}, twice: the change of {name}",
+            f"{STEP[0]}, twice: the change of {name.replace('.block', '')}",
             plain(change),
             new - old.detach(),
-            why="A step uses this batch's gradient alone, once, and loses no digit of a parameter.",
+            why="A step uses this batch's gradient alone, once, in train mode, and loses no digit.",
             rtol=ROUNDING,
         )
+
+
+@check("mixed_precision_step", review="Mixed precision", after=("mixed_step_trains",))
+def mixed_step_leaves_its_batch(trial: Trial) -> None:
+    """`mixed_precision_step` leaves the batch as it was: another pass would find it whole."""
+    came, steps = _mixed(trial)
+    why = "The batch is the caller's, and most runs make more than one pass over the data."
+    for asked, left, given in zip(STEP, came["batches"], steps["batches"], strict=True):
+        trial.expect(f"{asked}: the batch afterwards", left, given, why=why, **EXACT)
 
 
 @check("mixed_precision_step", review="Mixed precision", after=("mixed_step_trains",))
@@ -183,29 +203,45 @@ def mixed_step_keeps_float32(trial: Trial) -> None:
     trial.expect(f"{STEP[0]}: what the linear layers give", came["products"], ["torch.bfloat16"])
 
 
+@check("mixed_precision_step", review="Mixed precision", evidence="probe",
+       after=("mixed_step_rounds_to_bfloat16", "mixed_step_keeps_float32"))  # fmt: skip
+def mixed_step_follows_the_model(trial: Trial) -> None:
+    """With a model on a GPU (a simulated one), the forward pass is in bfloat16 there."""
+    draw = trial.random
+    how = {"seed": draw.getrandbits(31), "factor": draw.uniform(1.5, 2.0)}
+    came = trial.observe("mixed_on_gpu", batch=_padded(trial), lr=draw.uniform(0.1, 0.3), **how)
+    asked = f"{STEP[0]} with model and batch on a GPU"
+    if not isinstance(came, dict):
+        trial.fail(asked, came)
+    if not came["cuda"] and isinstance(came["told"], Raised):
+        trial.fail(asked, came["told"])
+    trial.require(
+        came["cuda"] == ["torch.bfloat16"],
+        f"{asked}: what autocast casts to there in the forward pass",
+        f"found: {', '.join(came['cuda']) or 'no forward pass'}",
+        why="Autocast is for one type of device at a time, and each has a default of its own.",
+    )
+
+
 @check("half_precision_for", review="float16 or bfloat16")
 def half_precision_chosen(trial: Trial) -> None:
     """`half_precision_for` takes float16 exactly where its range holds every value."""
-    usual = trial.normal(30).abs() + 0.1
-    sign = torch.tensor([1.0, -1.0])[trial.integers(0, 2, 30)]
-    huge, tiny = trial.random.uniform(7e4, 4e5), trial.random.uniform(1e-12, 1e-8)
-    cases = [
-        (usual * sign, "float16"),
-        (trial.integers(-40, 40, 30) / 4, "float16"),  # exact in float16, zeros likely
-        (_with(usual * sign, 0.0), "float16"),
-        (_with(usual * sign, trial.random.uniform(5e-7, 2e-5)), "float16"),
-        (_with(usual * sign, trial.random.uniform(4e4, 6.4e4)), "float16"),
-        (_with(usual * sign, huge), "bfloat16"),
-        (_with(usual * sign, -huge), "bfloat16"),
-        (_with(usual * sign, tiny), "bfloat16"),
-        (_with(usual * sign, -tiny), "bfloat16"),
-        (_with(_with(usual, huge), tiny), "bfloat16"),
-    ]
+    cases = _half_cases(trial)
     trial.random.shuffle(cases)
     came = trial.observe("half_precisions", tensors=[values for values, _ in cases])
     asked = [f"half_precision_for(values), {_spread(values)}" for values, _ in cases]
     why = "What counts is whether any value becomes infinite, or any but zero becomes zero."
     trial.expect_each(asked, came, [truth for _, truth in cases], why=why)
+
+
+@check("half_precision_for", review="float16 or bfloat16", after=("half_precision_chosen",))
+def values_left_alone(trial: Trial) -> None:
+    """`half_precision_for` only looks: the values are afterwards what they were."""
+    tensors = [values for values, _ in _half_cases(trial)]
+    came = trial.observe("values_afterwards", tensors=tensors)
+    asked = [f"values after half_precision_for(values), {_spread(each)}" for each in tensors]
+    why = "They were changed in place, and they are the caller's. Work with a new tensor."
+    trial.expect_each(asked, came, tensors, why=why, **EXACT)
 
 
 # ------------------------------------------------------------------------------- the allocator
@@ -217,7 +253,7 @@ def fragmentation_measured(trial: Trial) -> None:
     truth = [_now(s, "inactive_split") / (_now(s, "reserved") or 1) for s in every]
     asked = [f"fragmentation(stats), {_reserved(s)}" for s in every]
     why = "It is a share between 0 and 1 of what is reserved now."
-    trial.expect_each(asked, came, truth, why=why)
+    trial.expect_each(asked, came, truth, why=why, rtol=1e-6, atol=0.0)
 
 
 @check("releasable_bytes", review="Fragmentation and the allocator's cache")
@@ -234,22 +270,27 @@ def releasable_counted(trial: Trial) -> None:
 @check("release", review="Giving memory back", evidence="probe")
 def memory_released(trial: Trial) -> None:
     """When `release` empties the cache, nothing of the objects is alive any more."""
-    cyclic = [True, False, *(trial.random.random() < 0.5 for _ in range(3)), False, True]
-    sizes = [trial.random.randint(4, 16) for _ in cyclic]
-    came = trial.observe("released", sizes=sizes, cyclic=cyclic)
-    asked = f"release(objects), {len(cyclic)} of them, {sum(cyclic)} in reference cycles"
-    if not isinstance(came, dict):
-        trial.fail(asked, came)
+    asked, count, came = _released(trial, gpu=True)
     alive, after = came["alive_at_empty_cache"], came["alive_afterwards"]
-    emptied = came["times_emptied"]
-    trial.require(bool(emptied), asked, "torch's cache was never emptied")
-    assert isinstance(alive, list)
-    assert isinstance(after, list)
+    trial.require(bool(came["times_emptied"]), asked, "torch's cache was never emptied")
     trial.require(
-        alive == [False] * len(cyclic),
+        alive == 0 and after == 0,
         asked,
-        f"{sum(alive)} were alive when the cache was emptied, {sum(after)} afterwards",
+        f"{alive} of {count} were alive when the cache was emptied, {after} afterwards",
         why="Memory that something still refers to is not in the cache, so it cannot leave it.",
+    )
+
+
+@check("release", review="Giving memory back", evidence="probe", after=("memory_released",))
+def memory_released_without_gpu(trial: Trial) -> None:
+    """`release` lets go of the objects on a machine without a GPU, too."""
+    asked, count, came = _released(trial, gpu=False)
+    after = came["alive_afterwards"]
+    trial.require(
+        after == 0,
+        asked,
+        f"{after} of {count} are alive afterwards",
+        why="There is no cache to empty, and everything else is as it is with a GPU.",
     )
 
 
@@ -258,15 +299,15 @@ def _checkpointed(trial: Trial, trained: list[str]) -> tuple[Any, dict[str, Any]
     """Return what the learner's model did and what the right one does, for new inputs."""
     inputs: dict[str, Any] = {
         "seed": trial.random.getrandbits(31),
-        "depth": trial.random.randint(3, 5),
+        "depth": trial.random.randint(4, 5),
         "factor": trial.random.choice([1.25, 1.5, 1.75, 2.0]),
         "trained": trained,
     }
     ids = trial.integers(0, scene.VOCABULARY, 2, trial.random.randint(16, 24))
     came = trial.observe("checkpointed", ids=ids, **inputs)
-    model = scene.loud_llama(**inputs).train()
+    model = scene.noisy_llama(**inputs).train()
     names = [name.replace(".block", "") for name, _ in model.named_parameters()]
-    return came, {"names": names, **scene.backward(model, ids)}
+    return came, {"model": model, "ids": ids, "names": names, **scene.backward(model, ids)}
 
 
 def _model_came(trial: Trial, came: Any) -> None:
@@ -284,7 +325,7 @@ def _gradients(trial: Trial, asked_of: tuple[Any, dict[str, Any]], where: str = 
     after = f"after enable_checkpointing(model){where}"
     why = "This model computes otherwise in train mode, and training needs that mode."
     trial.expect(f"the loss {after}", came["loss"], truth["loss"], why=why, rtol=1e-3)
-    asked = [f"{after}: the gradient of {name}" for name in truth["names"]]
+    asked = [f"{after}: the gradient of the model's {name}" for name in truth["names"]]
     assert isinstance(came["gradients"], list)
     trial.require(
         len(came["gradients"]) == len(asked), after, f"{len(came['gradients'])} parameters"
@@ -302,9 +343,10 @@ def _mixed(trial: Trial) -> tuple[Any, dict[str, Any]]:
         "seed": draw.getrandbits(31),
         "marks": [draw.randrange(1, 256, 2), 16 * draw.randrange(15) + draw.choice([5, 7, 9, 11])],
         "weights": [draw.uniform(0.5, 1.5), draw.uniform(0.5, 1.0)],
+        "factor": draw.uniform(1.5, 2.0),
     }
-    how = {"lr": draw.uniform(0.1, 0.3), "momentum": draw.choice([0.0, 0.5])}
-    batches = [trial.integers(0, scene.VOCABULARY, 3, draw.randint(8, 14)) for _ in range(2)]
+    how = {"lr": draw.uniform(0.1, 0.3), "momentum": draw.uniform(0.4, 0.8)}
+    batches = [_padded(trial) for _ in STEP]
     came = trial.observe("mixed_steps", batches=batches, **model, **how)
     if not isinstance(came, dict):
         trial.fail(f"{STEP[0]}, twice", came)
@@ -314,22 +356,44 @@ def _mixed(trial: Trial) -> tuple[Any, dict[str, Any]]:
     return came, {"model": model, "batches": batches, **how}
 
 
+def _padded(trial: Trial) -> dict[str, Tensor]:
+    """Draw a batch of three texts, padded on the left to the length of the first."""
+    length = trial.random.randint(10, 14)
+    ids = trial.integers(0, scene.VOCABULARY, 3, length)
+    mask = torch.ones_like(ids)
+    for row in mask[1:]:
+        row[: trial.random.randint(length - 6, length - 4)] = 0
+    return {"input_ids": ids, "attention_mask": mask, "labels": ids.masked_fill(mask == 0, -100)}
+
+
 def _trusted_steps(
-    model: dict[str, Any], batches: list[Tensor], lr: float, momentum: float
+    model: dict[str, Any], batches: list[dict[str, Tensor]], lr: float, momentum: float
 ) -> tuple[list[Tensor], list[float]]:
     """Return the parameters and the losses of the steps, in bfloat16 autocast on the CPU."""
     net = scene.marked_llama(**model)
     velocity = [torch.zeros_like(parameter) for parameter in net.parameters()]
     losses = []
-    for ids in batches:
+    for batch in batches:
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            loss = net(**scene.batch_of(ids, "cpu")).loss
+            loss = net(**batch).loss
         losses.append(loss.item())
         gradients = torch.autograd.grad(loss, list(net.parameters()))
         with torch.no_grad():
             for parameter, v, gradient in zip(net.parameters(), velocity, gradients, strict=True):
                 parameter.sub_(lr * v.mul_(momentum).add_(gradient))
     return [parameter.detach() for parameter in net.parameters()], losses
+
+
+def _released(trial: Trial, *, gpu: bool) -> tuple[str, int, dict[str, Any]]:
+    """Return what `release` was asked, of how many objects, and what came of it."""
+    cyclic = [True, False, *(trial.random.random() < 0.5 for _ in range(3)), False, True]
+    sizes = [trial.random.randint(4, 16) for _ in cyclic]
+    came = trial.observe("released", sizes=sizes, cyclic=cyclic, gpu=gpu)
+    where = "" if gpu else " without a GPU"
+    asked = f"release(objects){where}, {len(cyclic)} of them, {sum(cyclic)} in reference cycles"
+    if not isinstance(came, dict):
+        trial.fail(asked, came)
+    return asked, len(cyclic), came
 
 
 def _is_number(value: object) -> bool:
@@ -354,6 +418,37 @@ def _training(
     return bits / 8
 
 
+def _half_cases(trial: Trial) -> list[tuple[Tensor, str]]:
+    """Draw float32 tensors of several shapes, each with the name of the dtype that is right.
+
+    The values that decide stand just inside and just outside of what float16 holds (from 2**-25 to
+    65520), and far outside of it.
+    """
+    draw = trial.random
+    usual = trial.normal(30).abs() + 0.1
+    sign = torch.tensor([1.0, -1.0])[trial.integers(0, 2, 30)]
+    values = usual * sign
+    held = [0.0, draw.uniform(1e-4, 9e-4), draw.uniform(5e-7, 2e-5), draw.uniform(6.2e-8, 9e-8)]
+    held += [side * draw.uniform(6.51e4, 6.54e4) for side in (1, -1)]
+    lost = [draw.uniform(6.6e4, 7e4), 10 ** draw.uniform(6, 30), draw.uniform(2e-8, 2.8e-8)]
+    lost.append(10 ** draw.uniform(-30, -10))
+    cases = [
+        (values, "float16"),
+        (trial.integers(-40, 40, 30) / 4, "float16"),  # exact in float16, zeros likely
+        (torch.zeros(6), "float16"),  # as gradients may all be
+        (_with(_with(usual, lost[0]), lost[2]), "bfloat16"),
+        *((_with(values, value), "float16") for value in held),
+        *((_with(values, side * value), "bfloat16") for value in lost for side in (1, -1)),
+    ]
+    return [(_shaped(draw, each), truth) for each, truth in cases]
+
+
+def _shaped(draw: random.Random, values: Tensor) -> Tensor:
+    """Return the values as a vector, a matrix or more, where their number allows it."""
+    last = draw.choice([(), (1,), (2,), (2, 3)])
+    return values.reshape(-1, *last) if len(values) % math.prod(last) == 0 else values
+
+
 def _with(values: Tensor, value: float) -> Tensor:
     """Return ``values`` with one element more, not at an end."""
     middle = len(values) // 2
@@ -362,10 +457,11 @@ def _with(values: Tensor, value: float) -> Tensor:
 
 def _spread(values: Tensor) -> str:
     sizes = values.abs()
-    zeros = int((sizes == 0).sum())
+    some = sizes[sizes > 0]
+    nearest = f", nearest to zero {float(some.min()):.2g}" if some.numel() else ""
     return (
-        f"{len(values)} from {float(values.min()):.3g} to {float(values.max()):.3g}, {zeros} zero, "
-        f"nearest to zero {float(sizes[sizes > 0].min()):.2g}"
+        f"of shape {tuple(values.shape)} from {float(values.min()):.3g} to "
+        f"{float(values.max()):.3g}, {int((sizes == 0).sum())} zero{nearest}"
     )
 
 

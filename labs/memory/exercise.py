@@ -123,8 +123,9 @@ def usable_bytes(meminfo: str, cuda_free: int, unified: bool) -> int:
 # %% [markdown]
 # ## 4. Activations recomputed instead of kept
 #
-# The model comes as `from_pretrained` returns it. Make it ready for training with checkpointing,
-# and return it. Gradients must be what they would be without. (Lesson: *Gradient checkpointing*.)
+# The model comes as `from_pretrained` returns it. Make this very model ready for training with
+# checkpointing, and return it. Every layer is to keep its input alone; gradients must be what they
+# would be without. (Lesson: *Gradient checkpointing*.)
 
 
 # %%
@@ -150,8 +151,8 @@ def enable_checkpointing(model: PreTrainedModel) -> PreTrainedModel:
 # ## 5. A step in mixed precision
 #
 # One whole training step: forward in bfloat16, parameters in float32 all the time. The model may be
-# on any device, and no gradients are left over from anything before your first call. (Lesson:
-# *Mixed precision*.)
+# on any device, and no gradients are left over from anything before your first call. Leave the
+# batch as it is: another pass would need it again. No clipping. (Lesson: *Mixed precision*.)
 
 
 # %%
@@ -181,7 +182,8 @@ def mixed_precision_step(
 # ## 6. Which 16 bits
 #
 # float16 has more digits, bfloat16 more range. Take float16 where its range is enough: no value
-# becomes infinite in it, and none that is not zero becomes zero. (Lesson: *float16 or bfloat16*.)
+# becomes infinite in it, and none that is not zero becomes zero. Only look at the values: they are
+# the caller's. (Lesson: *float16 or bfloat16*.)
 
 
 # %%
@@ -189,7 +191,7 @@ def half_precision_for(values: Tensor) -> torch.dtype:
     """Return `torch.float16` if its range holds all of `values`, else `torch.bfloat16`.
 
     Args:
-        values: float32, finite, of any shape; zeros and negative values among them.
+        values: float32, finite, of any shape; zeros and negative values among them, or zeros alone.
     """
     raise NotImplementedError
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import gc
 import math
@@ -13,6 +14,10 @@ from verify.authoring import misconception
 
 COUNTED = ("training_counted",)  # on a GPU it is only measured what is right on paper
 TRAINED = ("checkpointing_keeps_gradients", "checkpointing_saves_activations")
+WITH_GPU, WITHOUT_GPU = ("memory_released",), ("memory_released_without_gpu",)
+MIXED = ("mixed_step_trains", "mixed_step_rounds_to_bfloat16", "mixed_step_keeps_float32")
+ON_GPU = ("mixed_step_follows_the_model",)
+BATCH, VALUES = ("mixed_step_leaves_its_batch",), ("values_left_alone",)
 
 
 # ---------------------------------------------------------------------------------- weight_bytes
@@ -129,6 +134,26 @@ def one_adam_moment(
 
 
 @misconception("training_bytes", checks=COUNTED)
+def moments_counted_twice(
+    num_params, trainable_params, weight_bits=16, grad_bits=16, optimizer_bits=64, master_bits=32
+):
+    """The optimizer state was doubled for Adam's two moments. `optimizer_bits` is both together
+    already: 64 is twice 32."""
+    trained = (grad_bits, 2 * optimizer_bits, master_bits)
+    return _run(num_params, trainable_params, weight_bits, *trained)
+
+
+@misconception("training_bytes", checks=COUNTED)
+def master_instead_of_weight(
+    num_params, trainable_params, weight_bits=16, grad_bits=16, optimizer_bits=64, master_bits=32
+):
+    """The master copy was counted in the place of the trained weights. It is a copy besides: the
+    forward pass computes with the weights, the optimizer updates the copy."""
+    trained = trainable_params * (grad_bits + optimizer_bits + master_bits)
+    return ((num_params - trainable_params) * weight_bits + trained) / 8
+
+
+@misconception("training_bytes", checks=COUNTED)
 def four_times_the_model(num_params, trainable_params, weight_bits=16, **bits):
     """The rule "four times the model" is for one case: everything trainable, gradients and both
     moments as wide as the weights, no master copy. Add up the four parts with their own bits."""
@@ -209,6 +234,14 @@ def free_buffers_and_cached(meminfo, cuda_free, unified):
     """MemFree + Buffers + Cached is how it was estimated before the kernel did it: it counts memory
     that cannot be given back. The kernel's own estimate has a line of its own."""
     names = ("MemFree", "Buffers", "Cached")
+    return sum(_bytes_of(meminfo, name) for name in names) if unified else cuda_free
+
+
+@misconception("usable_bytes")
+def swap_added(meminfo, cuda_free, unified):
+    """SwapFree was added. Swap is on a disk: a GPU cannot compute there, and a run that is swapped
+    out all but stops. MemAvailable alone is the answer."""
+    names = ("MemAvailable", "SwapFree")
     return sum(_bytes_of(meminfo, name) for name in names) if unified else cuda_free
 
 
@@ -308,6 +341,59 @@ def model_not_returned(model):
     _checkpointing(model)
 
 
+@misconception("enable_checkpointing", checks=TRAINED)
+def copy_checkpointed(model):
+    """The model that came back is a copy: the gradients are its own, and the model that was handed
+    over has none. An optimizer made for that one would train nothing. Change the model itself."""
+    return _checkpointing(copy.deepcopy(model))
+
+
+@misconception("enable_checkpointing")
+def last_layer_left_out(model):
+    """The last layer keeps its activations. Recompute in every layer, as the model's own method
+    does: go over all of `layers`, not `layers[:-1]`."""
+    return _checkpointed_layers(model, model.model.layers[:-1])
+
+
+@misconception("enable_checkpointing")
+def first_layer_left_out(model):
+    """The first layer keeps its activations. Recompute in every layer, as the model's own method
+    does: go over all of `layers`, not `layers[1:]`."""
+    return _checkpointed_layers(model, model.model.layers[1:])
+
+
+@misconception("enable_checkpointing")
+def every_second_layer(model):
+    """Only every second layer recomputes. That is for a run with memory to spare (every layer that
+    keeps its activations saves time); here every layer keeps its input alone."""
+    model.activation_checkpointing_enable(every_n_layers=2)
+    return model.train()
+
+
+@misconception("enable_checkpointing")
+def whole_model_at_once(model):
+    """The whole model is one checkpoint: when backward begins, all layers are computed again and
+    all their activations are there at once, as if nothing had been saved. Checkpoint each layer."""
+    forward = model.model.forward
+    model.model.forward = functools.partial(checkpoint, forward, use_reentrant=False)
+    return model.train()
+
+
+@misconception("enable_checkpointing")
+def chance_not_repeated(model):
+    """Layers are computed again with other random numbers (`preserve_rng_state=False`): with
+    dropout the gradients are then of a network that was never run. Leave that option as it is."""
+    options = {"use_reentrant": False, "preserve_rng_state": False}
+    model.activation_checkpointing_enable(options)
+    return model.train()
+
+
+def _checkpointed_layers(model, layers):
+    for layer in layers:
+        layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False)
+    return model.train()
+
+
 @misconception("enable_checkpointing")
 def reentrant_by_hand(model):
     """Each layer was wrapped in the reentrant kind of checkpoint. It gives no gradients when
@@ -345,21 +431,21 @@ def mixed_precision_step_not_written(model, batch, optimizer):
     raise NotImplementedError
 
 
-@misconception("mixed_precision_step")
+@misconception("mixed_precision_step", checks=MIXED)
 def float16_autocast(model, batch, optimizer):
     """The products were rounded to float16: that is autocast's default on a GPU. Ask for bfloat16
     by name; float16 overflows beyond 65504 and needs a gradient scaler."""
     return _step(model, batch, optimizer, torch.float16)
 
 
-@misconception("mixed_precision_step")
+@misconception("mixed_precision_step", checks=MIXED)
 def no_autocast(model, batch, optimizer):
     """The forward pass ran in float32: there is no autocast, or it is for another type of device
     than the one the model is on, and then it does nothing. Take the type from the model."""
     return _step(model, batch, optimizer, autocast=False)
 
 
-@misconception("mixed_precision_step")
+@misconception("mixed_precision_step", checks=MIXED)
 def parameters_cast(model, batch, optimizer):
     """The model itself was cast to bfloat16, with or without an autocast beside it. Mixed means
     that only the products are bfloat16: a bfloat16 parameter loses updates below 1/512 of its size.
@@ -367,17 +453,18 @@ def parameters_cast(model, batch, optimizer):
     return _step(model.to(torch.bfloat16), batch, optimizer, autocast=False)
 
 
-@misconception("mixed_precision_step")
+@misconception("mixed_precision_step", checks=MIXED)
 def no_zero_grad(model, batch, optimizer):
     """From the second step on the gradients of earlier batches are added in: backward adds to what
     is there. Set the gradients to zero once in each step, before backward."""
     return _step(model, batch, optimizer, zero=False)
 
 
-@misconception("mixed_precision_step")
+@misconception("mixed_precision_step", checks=MIXED)
 def zeroed_before_step(model, batch, optimizer):
     """Nothing was learnt: when the optimizer steps there is no gradient. It was thrown away between
-    backward and the step, or backward is missing. The order is zero, backward, step."""
+    backward and the step, or backward is missing, or it went to a copy of the model. The order is
+    zero, backward, step."""
     optimizer.zero_grad()
     loss = _bfloat16_loss(model, batch)
     loss.backward()
@@ -386,7 +473,7 @@ def zeroed_before_step(model, batch, optimizer):
     return loss.item()
 
 
-@misconception("mixed_precision_step")
+@misconception("mixed_precision_step", checks=MIXED)
 def never_steps(model, batch, optimizer):
     """Nothing was learnt: backward only computes gradients, and it is the optimizer's step that
     changes parameters. It is missing."""
@@ -396,7 +483,7 @@ def never_steps(model, batch, optimizer):
     return loss.item()
 
 
-@misconception("mixed_precision_step")
+@misconception("mixed_precision_step", checks=MIXED)
 def step_before_backward(model, batch, optimizer):
     """The optimizer steps between forward and backward: this batch's gradient does not exist yet,
     and the parameters it is to be computed for are changed. Backward comes first, then step."""
@@ -407,7 +494,7 @@ def step_before_backward(model, batch, optimizer):
     return loss.item()
 
 
-@misconception("mixed_precision_step")
+@misconception("mixed_precision_step", checks=MIXED)
 def step_one_batch_late(model, batch, optimizer):
     """The optimizer steps before this batch's gradient exists: it uses the one of the batch before.
     The step comes after this batch's backward."""
@@ -418,11 +505,88 @@ def step_one_batch_late(model, batch, optimizer):
     return loss.item()
 
 
-@misconception("mixed_precision_step")
+@misconception("mixed_precision_step", checks=MIXED)
+def step_in_eval_mode(model, batch, optimizer):
+    """The step was taken in evaluation mode: dropout is off there, and checkpointing too. The model
+    comes in train mode; leave it there."""
+    return _step(model.eval(), batch, optimizer)
+
+
+@misconception("mixed_precision_step", checks=MIXED)
+def left_in_eval_mode(model, batch, optimizer):
+    """After the first step the model is in evaluation mode, and every later step is taken in it.
+    Leave the mode as it is, or begin each step with `model.train()`."""
+    loss = _step(model, batch, optimizer)
+    model.eval()
+    return loss
+
+
+@misconception("mixed_precision_step", checks=MIXED)
+def part_of_the_batch(model, batch, optimizer):
+    """The attention mask was not handed on, so the model reads padding as if it were text. Hand
+    over the whole batch: `model(**batch)`."""
+    rest = {name: batch[name] for name in ("input_ids", "labels")}
+    return _step(model, rest, optimizer)
+
+
+@misconception("mixed_precision_step", checks=MIXED)
+def gradients_clipped(model, batch, optimizer):
+    """The gradients were clipped to norm 1 before the step. A good habit in long runs, but another
+    step than the one asked for: leave it out here."""
+    optimizer.zero_grad()
+    loss = _bfloat16_loss(model, batch)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    return loss.item()
+
+
+@misconception("mixed_precision_step", checks=MIXED)
+def loss_after_the_step(model, batch, optimizer):
+    """The loss was measured again after the step: a forward pass too many, and rosier than what the
+    model knew before. Return the loss that `backward` was called on."""
+    _step(model, batch, optimizer)
+    with torch.no_grad():
+        return _bfloat16_loss(model, batch).item()
+
+
+@misconception("mixed_precision_step", checks=BATCH)
+def labels_taken_out(model, batch, optimizer):
+    """`pop` takes the labels out of the caller's batch, so a second pass would find none. Hand the
+    batch on whole, `model(**batch)`, or pop from a copy."""
+    labels = batch.pop("labels")
+    return _step(model, {**batch, "labels": labels}, optimizer)
+
+
+@misconception("mixed_precision_step", checks=MIXED)
 def loss_not_returned(model, batch, optimizer):
     """The step is taken and its loss is not returned: without it nobody sees whether training
     works."""
     _step(model, batch, optimizer)
+
+
+@misconception("mixed_precision_step", checks=ON_GPU)
+def autocast_for_the_cpu(model, batch, optimizer):
+    """The autocast is for the CPU, wherever the model is: on a GPU it does nothing. Take the type
+    of the device from the model: `next(model.parameters()).device.type`."""
+    optimizer.zero_grad()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = model(**batch).loss
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+@misconception("mixed_precision_step", checks=ON_GPU)
+def autocast_of_default_dtype(model, batch, optimizer):
+    """The autocast does not say to what: its default is bfloat16 on a CPU and float16 on a GPU,
+    which overflows beyond 65504 and needs a gradient scaler. Say `dtype=torch.bfloat16`."""
+    optimizer.zero_grad()
+    with torch.autocast(next(model.parameters()).device.type):
+        loss = model(**batch).loss
+    loss.backward()
+    optimizer.step()
+    return loss.item()
 
 
 # ---------------------------------------------------------------------------- half_precision_for
@@ -488,6 +652,38 @@ def subnormals_vanish(values):
     goes on below it, with fewer digits, to about 6e-8. Lost is what becomes zero."""
     sizes = values[values != 0].abs()
     return _float16_if((sizes <= HALF.max).all() and (sizes >= HALF.tiny).all())
+
+
+@misconception("half_precision_for")
+def eps_as_smallest(values):
+    """Values below `finfo.eps` were counted as lost. That is the distance from 1 to the next
+    number, not the smallest: float16 reaches down to about 6e-8. Lost is what becomes zero."""
+    sizes = values[values != 0].abs()
+    return _float16_if((sizes <= HALF.max).all() and (sizes >= HALF.eps).all())
+
+
+@misconception("half_precision_for")
+def nothing_left_of_zeros(values):
+    """When all values are zero, none is left once zeros are put aside, and `min()` or `max()` of
+    nothing raises. Gradients may all be zero: ask `(...).any()` or `all()`, which bear it."""
+    sizes = values[values != 0].abs()
+    return _float16_if(sizes.max() < 65520 and sizes.min() > 2**-25)
+
+
+@misconception("half_precision_for", checks=VALUES)
+def sizes_taken_in_place(values):
+    """The answer is right, and the caller's values have lost their signs: `abs_()` writes into the
+    tensor it is called on. Take `abs()`, which makes a new one."""
+    values.abs_()
+    return _float16_if((values < 65520).all() and ((values.half() == 0) == (values == 0)).all())
+
+
+@misconception("half_precision_for", checks=VALUES)
+def zeros_filled_in_place(values):
+    """The answer is right, and the caller's zeros are ones now: they were put aside by writing into
+    the tensor. Use a mask, `values[values != 0]`, or `masked_fill`, which makes a new one."""
+    values[values == 0] = 1
+    return _float16_if(values.half().isfinite().all() and (values.half() != 0).all())
 
 
 @misconception("half_precision_for")
@@ -616,7 +812,7 @@ def release_not_written(objects):
     raise NotImplementedError
 
 
-@misconception("release")
+@misconception("release", checks=WITH_GPU)
 def cache_emptied_first(objects):
     """The cache was emptied while the objects were alive: their memory was not in it yet. Let go of
     the objects first, empty the cache last."""
@@ -625,16 +821,16 @@ def cache_emptied_first(objects):
     gc.collect()
 
 
-@misconception("release")
+@misconception("release", checks=WITH_GPU)
 def no_collection(objects):
     """Objects in a reference cycle were still alive: letting go of them is not enough, since they
     refer to each other. The collector has to run after the list was emptied and before the cache
-    is."""
+    is, and over all generations: `gc.collect()`, not `gc.collect(0)`."""
     objects.clear()
     _empty_cache()
 
 
-@misconception("release")
+@misconception("release", checks=WITH_GPU)
 def collected_too_late(objects):
     """The collector ran after the cache was emptied, so what it freed is still in the cache.
     Collect first, empty the cache last."""
@@ -643,7 +839,7 @@ def collected_too_late(objects):
     gc.collect()
 
 
-@misconception("release")
+@misconception("release", checks=WITH_GPU)
 def name_deleted(objects):
     """The objects are all still alive: the caller's list holds them. `del objects` or `objects =
     []` only forgets the function's own name for that list; empty the list itself."""
@@ -652,9 +848,9 @@ def name_deleted(objects):
     _empty_cache()
 
 
-@misconception("release")
+@misconception("release", checks=WITH_GPU)
 def loop_variable_kept(objects):
-    """One object was still alive: the loop's variable refers to the last one until the function
+    """One object was still alive: a variable, such as a loop's, refers to it until the function
     ends. Empty the list without naming its elements, or delete the variable too."""
     for item in objects:
         getattr(item, "model", item)
@@ -663,9 +859,48 @@ def loop_variable_kept(objects):
     _empty_cache()
 
 
-@misconception("release")
+@misconception("release", checks=WITH_GPU)
 def cache_never_emptied(objects):
     """The objects are gone, and their memory is kept by PyTorch's cache: other programs cannot have
     it. Hand it back at the end."""
     objects.clear()
     gc.collect()
+
+
+@misconception("release", checks=WITHOUT_GPU)
+def accelerator_taken_for_granted(objects):
+    """Without a GPU `torch.accelerator.empty_cache()` raises, where `torch.cuda.empty_cache()` does
+    nothing. Ask `torch.accelerator.is_available()` before."""
+    objects.clear()
+    gc.collect()
+    torch.accelerator.empty_cache()
+
+
+@misconception("release", checks=WITHOUT_GPU)
+def gpu_taken_for_granted(objects):
+    """Without a GPU this raises: something beside `torch.cuda.empty_cache()`, which is harmless,
+    needs one, as `torch.cuda.synchronize()` does. Ask `torch.cuda.is_available()` before."""
+    objects.clear()
+    gc.collect()
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()
+
+
+@misconception("release", checks=WITHOUT_GPU)
+def only_beside_a_gpu(objects):
+    """Without a GPU nothing is let go of: all of the work stands under the question whether there
+    is one. Only emptying the cache belongs there; memory of the CPU is memory, too."""
+    if torch.cuda.is_available():
+        objects.clear()
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
+@misconception("release", checks=WITHOUT_GPU)
+def cycles_only_beside_a_gpu(objects):
+    """Without a GPU, objects in reference cycles stay: the collector is run only where there is
+    one. Only emptying the cache needs a GPU."""
+    objects.clear()
+    if torch.cuda.is_available():
+        gc.collect()
+        torch.cuda.empty_cache()

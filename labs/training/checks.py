@@ -16,17 +16,20 @@ from verify.tensors import to_tensor
 from verify.trial import Trial
 
 IGNORED = -100  # torch's default, and what collators write
+EXACT = {"rtol": 0.0, "atol": 0.0}
+CLOSE = {"rtol": 1e-6, "atol": 1e-6}  # a float32 next to a float64, and no rounding to decimals
 
 
 @check("loss_from_probability", review="One prediction")
 def loss_is_minus_the_natural_log(trial: Trial) -> None:
     """`loss_from_probability(p)` is minus the natural logarithm of p."""
-    probabilities = [trial.random.uniform(low, low + 0.25) for low in (0.05, 0.35, 0.65)]
-    probabilities.append(10 ** trial.random.uniform(-6, -4))
+    lows = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8)
+    probabilities = [trial.random.uniform(low, low + 0.15) for low in lows]
+    probabilities += [10 ** trial.random.uniform(low, low + 2) for low in (-6, -18, -30)]
     came = trial.observe("losses_from_probabilities", probabilities=probabilities)
     asked = [f"loss_from_probability({p:.4g})" for p in probabilities]
     why = "It is 0 for a certainty and grows, slowly at first, as the probability falls."
-    trial.expect_each(asked, came, [-math.log(p) for p in probabilities], why=why)
+    trial.expect_each(asked, came, [-math.log(p) for p in probabilities], why=why, **CLOSE)
 
 
 @check("cross_entropy", review="From logits to a loss")
@@ -50,7 +53,10 @@ def finite_for_large_logits(trial: Trial) -> None:
     above, below = _rows(trial, ignore=IGNORED), _rows(trial, ignore=IGNORED)
     above["logits"] += trial.random.uniform(1000, 3000)
     below["logits"] -= trial.random.uniform(1000, 3000)
-    cases = [spread, above, below]
+    apart = _rows(trial, ignore=IGNORED)
+    sides = torch.tensor([1.0, -1.0]).repeat(len(apart["logits"]))[: len(apart["logits"]), None]
+    apart["logits"] += sides * trial.random.uniform(1000, 3000)  # no number fits all rows
+    cases = [spread, above, below, apart]
     came = trial.observe("cross_entropies", cases=cases)
     if isinstance(came, Raised):
         trial.fail(_asked(spread), came)
@@ -68,10 +74,18 @@ def finite_for_large_logits(trial: Trial) -> None:
         )
 
 
+@check("cross_entropy", review="From logits to a loss", after=("mean_over_the_kept_targets",))
+def arguments_left_alone(trial: Trial) -> None:
+    """`cross_entropy` changes neither the logits nor the targets it is given."""
+    cases = [_rows(trial, ignore=kind) for kind in (IGNORED, "a token")]
+    came = trial.observe("arguments_afterwards", function="cross_entropy", cases=cases)
+    _expect_unchanged(trial, [_asked(case) for case in cases], came, cases)
+
+
 @check(
     "cross_entropy",
     review="From logits to a loss",
-    after=("mean_over_the_kept_targets", "finite_for_large_logits"),
+    after=("mean_over_the_kept_targets", "finite_for_large_logits", "arguments_left_alone"),
 )
 def gradient_reaches_the_logits(trial: Trial) -> None:
     """`cross_entropy(...).backward()` leaves the right gradient on the logits."""
@@ -106,6 +120,7 @@ def written_without_torchs_own(trial: Trial) -> None:
 def next_token_with_gaps(trial: Trial) -> None:
     """`causal_lm_loss` compares each position with the next token and skips labels of -100."""
     cases = [_texts(trial, ignored=ignored) for ignored in (False, True, False, True)]
+    cases.append(_texts(trial, ignored=True, batch=1))
     came = trial.observe("causal_losses", cases=cases)
     why = (
         "The logits at a position are a guess about the token after it, in the same row; the mean "
@@ -116,6 +131,18 @@ def next_token_with_gaps(trial: Trial) -> None:
 
 
 @check("causal_lm_loss", review="The next token", after=("next_token_with_gaps",))
+def causal_arguments_left_alone(trial: Trial) -> None:
+    """`causal_lm_loss` changes neither the logits nor the labels it is given."""
+    cases = [_texts(trial, ignored=ignored) for ignored in (False, True)]
+    came = trial.observe("arguments_afterwards", function="causal_lm_loss", cases=cases)
+    _expect_unchanged(trial, [_asked_causal(case) for case in cases], came, cases)
+
+
+@check(
+    "causal_lm_loss",
+    review="The next token",
+    after=("next_token_with_gaps", "causal_arguments_left_alone"),
+)
 def causal_gradient_reaches_the_logits(trial: Trial) -> None:
     """`causal_lm_loss(...).backward()` leaves the right gradient on the logits."""
     cases = [_texts(trial, ignored=False), _texts(trial, ignored=True)]
@@ -132,37 +159,64 @@ def causal_gradient_reaches_the_logits(trial: Trial) -> None:
 @check("perplexity", review="Perplexity")
 def perplexity_is_exp(trial: Trial) -> None:
     """`perplexity(loss)` is e to the power of the loss."""
-    losses = [trial.random.uniform(low, low + 1.5) for low in (0.2, 2.0, 4.0)]
+    lows = (0.05, 0.2, 0.4, 0.6, 0.8, 1.0, 2.0, 4.0)
+    losses = [0.0, *(trial.random.uniform(low, 1.5 * low) for low in lows)]
+    losses.append(trial.random.uniform(30.0, 60.0))
     came = trial.observe("perplexities", losses=losses)
     asked = [f"perplexity({loss:.4g})" for loss in losses]
     why = "A loss in nats is a natural logarithm, and this is what it is the logarithm of."
-    trial.expect_each(asked, came, [math.exp(loss) for loss in losses], why=why)
+    if isinstance(came, Raised):
+        trial.fail(asked[0], came)
+    for question, answer, loss in zip(asked, came, losses, strict=True):
+        # A loss in float32 is known to one part in 2**24, and so its exp to ``loss`` such parts.
+        trial.expect(question, answer, math.exp(loss), why=why, rtol=2e-7 * (1 + loss), atol=0.0)
 
 
 @check("train", review="The loop", seconds=30.0)
 def one_adamw_step_per_batch(trial: Trial) -> None:
     """`train` takes one AdamW step per batch: the weights end where a trusted loop's do."""
-    run = _training_run(trial, training=True)
-    came = trial.observe("trained", runs=[run])
-    _expect_weights(trial, [_asked_training(run)], came, [run])
+    faint = _training_run(trial, scale=10 ** trial.random.uniform(-3, -2))
+    strong = _training_run(trial, scale=trial.random.uniform(100, 300))
+    came = trial.observe("trained", runs=[faint, strong])
+    sizes = ("small", "large")
+    asked = [
+        f"{_asked_training(run)} and {size} gradients"
+        for run, size in zip((faint, strong), sizes, strict=True)
+    ]
+    _expect_weights(trial, asked, came, [faint, strong])
 
 
 @check("train", review="The loop", after=("one_adamw_step_per_batch",), seconds=30.0)
 def one_loss_per_batch(trial: Trial) -> None:
     """`train` returns one loss per batch, each from before that batch's step."""
-    run = _training_run(trial, training=True)
+    run = _training_run(trial)
     came = trial.observe("trained", runs=[run])
     answer = came[0] if isinstance(came, list) else came
     if isinstance(answer, Raised):
         trial.fail(_asked_training(run), answer)
     why = "A list with one number per batch: the loss whose gradient that batch's step followed."
-    trial.expect(_asked_training(run), answer["losses"], _trusted(run)["losses"], why=why)
+    truth = _trusted(run)["losses"]
+    trial.expect(_asked_training(run), answer["losses"], truth, why=why, rtol=1e-6, atol=0.0)
+
+
+@check("train", review="The loop", after=("one_adamw_step_per_batch",), seconds=30.0)
+def batches_left_alone(trial: Trial) -> None:
+    """`train` leaves the batches as they were: another pass over them would find them whole."""
+    run = _training_run(trial)
+    came = trial.observe("trained", runs=[run])
+    answer = came[0] if isinstance(came, list) else came
+    if isinstance(answer, Raised):
+        trial.fail(_asked_training(run), answer)
+    why = "The batches are the caller's, and most runs make more than one pass."
+    for number, (left, given) in enumerate(zip(answer["batches"], run["batches"], strict=True)):
+        asked = f"{_asked_training(run)}: batches[{number}] afterwards"
+        trial.expect(asked, left, given, why=why, **EXACT)
 
 
 @check("train", review="Training mode", after=("one_adamw_step_per_batch",), seconds=30.0)
 def trains_in_training_mode(trial: Trial) -> None:
     """`train` puts the model in training mode, whichever mode it arrives in."""
-    runs = [_training_run(trial, training=False), _training_run(trial, training=True)]
+    runs = [_training_run(trial, training=training) for training in (False, True)]
     came = trial.observe("trained", runs=runs)
     modes = ("in evaluation mode", "in training mode")
     asked = [
@@ -182,7 +236,7 @@ def trains_in_training_mode(trial: Trial) -> None:
 )
 def losses_hold_no_graph(trial: Trial) -> None:
     """The losses that `train` returns are numbers, not tensors that hold on to their graph."""
-    run = _training_run(trial, training=True)
+    run = _training_run(trial)
     came = trial.observe("losses_with_a_graph", run=run)
     if isinstance(came, Raised):
         trial.fail(_asked_training(run), came)
@@ -195,32 +249,38 @@ def losses_hold_no_graph(trial: Trial) -> None:
 
 
 def _rows(trial: Trial, ignore: int | str | None = None, scale: float = 2.0) -> dict[str, Any]:
-    """Draw logits (N, V) and targets (N,), 2 or more kept, some ignored if ``ignore`` says so.
+    """Draw logits (N, V) and targets (N,), some of them to be ignored if ``ignore`` says so.
 
-    The first row is always kept. With ``ignore`` "a token", the case names a token to be ignored.
+    Every token that is not ignored is the target of some row: none can be left out unseen. The
+    first row is always kept. With ``ignore`` "a token", the case names a token to be ignored.
     """
-    n, vocabulary = trial.random.randint(7, 12), trial.random.randint(6, 17)
-    case: dict[str, Any] = {"logits": trial.normal(n, vocabulary, scale=scale)}
-    if ignore is None:
-        return {**case, "targets": trial.integers(0, vocabulary, n)}
-    targets = trial.integers(1, vocabulary, n)
+    vocabulary = trial.random.randint(6, 12)
+    case: dict[str, Any] = {}
     if ignore == "a token":
-        token = case["ignore_index"] = trial.random.randrange(vocabulary)
-        targets = (token + targets) % vocabulary  # never the ignored one
-    else:
-        token = int(ignore)
-    targets[trial.random.sample(range(1, n), trial.random.randint(2, n - 3))] = token
-    return {**case, "targets": targets}
+        ignore = case["ignore_index"] = trial.random.randrange(vocabulary)
+    tokens = [token for token in range(vocabulary) if token != ignore]
+    targets = trial.random.sample(tokens, len(tokens))
+    targets += trial.random.choices(tokens, k=trial.random.randint(1, 4))
+    if ignore is not None:
+        for _ in range(trial.random.randint(2, 6)):
+            targets.insert(trial.random.randint(1, len(targets)), int(ignore))
+    logits = trial.normal(len(targets), vocabulary, scale=scale)
+    return {"logits": logits, "targets": torch.tensor(targets), **case}
 
 
-def _texts(trial: Trial, *, ignored: bool) -> dict[str, Any]:
+def _texts(trial: Trial, *, ignored: bool, batch: int | None = None) -> dict[str, Any]:
     """Draw logits (B, T, V) and labels (B, T); each row ignores another number, the last ones few.
 
     Rows differ in how many of their tokens count, as prompts and paddings of different lengths do.
+    Where nothing is ignored, every token is to be predicted somewhere.
     """
-    batch, length = trial.random.randint(2, 4), trial.random.randint(7, 10)
-    vocabulary = trial.random.randint(6, 17)
+    batch, length = batch or trial.random.randint(2, 4), trial.random.randint(7, 10)
+    vocabulary = trial.random.randint(6, 12)
     labels = trial.integers(0, vocabulary, batch, length)
+    if not ignored:
+        predicted = [(row, place) for row in range(batch) for place in range(1, length)]
+        for token, where in enumerate(trial.random.sample(predicted, vocabulary)):
+            labels[where] = token
     for row, skipped in enumerate(trial.random.sample(range(1, length - 2), batch)):
         if ignored:
             labels[row, :skipped] = IGNORED
@@ -228,16 +288,25 @@ def _texts(trial: Trial, *, ignored: bool) -> dict[str, Any]:
     return {"logits": trial.normal(batch, length, vocabulary, scale=2.0), "labels": labels}
 
 
-def _training_run(trial: Trial, *, training: bool) -> dict[str, Any]:
-    """Draw a model, 3 to 6 batches and a learning rate: what the scene `trained` is given."""
+def _training_run(trial: Trial, *, training: bool = True, scale: float = 1.0) -> dict[str, Any]:
+    """Draw a model, 5 to 7 batches and a learning rate: what the scene `trained` is given.
+
+    Args:
+        trial: Draws.
+        training: The mode that the model arrives in.
+        scale: Of its logits. AdamW hardly sees how large all gradients are, but clipping shows
+            where they are large (scale 100: a norm above 200), and another epsilon where they are
+            small (scale 0.01: below 0.1).
+    """
     vocabulary = trial.random.randint(7, 13)
     model = {
         "seed": trial.random.getrandbits(32),
         "vocabulary": vocabulary,
         "width": trial.random.randint(4, 7),
+        "scale": scale,
     }
     rate = 2e-3 * 15 ** trial.random.random()  # 0.002 to 0.03
-    batches = [_batch(trial, vocabulary) for _ in range(trial.random.randint(3, 6))]
+    batches = [_batch(trial, vocabulary) for _ in range(trial.random.randint(5, 7))]
     return {"model": model, "training": training, "batches": batches, "lr": rate}
 
 
@@ -313,7 +382,28 @@ def _expect_weights(
         trial.require(moved, question, "not one weight has changed", why="No step took effect.")
         why = "The weights moved, but not as one AdamW step per batch in training mode moves them."
         for name, true in _trusted(run)["changes"].items():
-            trial.expect(f"{question}: the change of {name}", changes[name], true, why=why)
+            trial.expect(
+                f"{question}: the change of {name}", changes[name], true, why=why,
+                rtol=1e-5, atol=0.0,
+            )  # fmt: skip
+
+
+def _expect_unchanged(
+    trial: Trial, asked: list[str], came: Plain, cases: list[dict[str, Any]]
+) -> None:
+    """Raise `Failure` unless every tensor of every case came back as it was."""
+    if isinstance(came, Raised):
+        trial.fail(asked[0], came)
+    assert isinstance(came, list)
+    why = "It was changed in place; the arguments are the caller's. Work with new tensors."
+    for question, answer, case in zip(asked, came, cases, strict=True):
+        if isinstance(answer, Raised):
+            trial.fail(question, answer)
+        assert isinstance(answer, dict)
+        for name in ("logits", "targets" if "targets" in case else "labels"):
+            trial.expect(
+                f"{question}: {name} afterwards", answer[name], case[name], why=why, **EXACT
+            )
 
 
 def _expect_gradients(trial: Trial, asked: list[str], came: Plain, truths: list[Tensor]) -> None:

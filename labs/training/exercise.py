@@ -62,7 +62,8 @@ def loss_from_probability(p: float) -> float:
 # over the rows that count. A row whose target is `ignore_index` does not count at all.
 #
 # Write it without torch's own cross-entropy or NLL loss; `log_softmax` and `logsumexp` are fine.
-# It must survive logits in the thousands, and `backward` must work on what it returns.
+# It must survive logits in the thousands, and `backward` must work on what it returns. Only read
+# what you are given: the caller goes on using `logits` and `targets`.
 # (Lesson: *From logits to a loss*.)
 
 
@@ -89,7 +90,7 @@ def cross_entropy(logits: Tensor, targets: Tensor, ignore_index: int = -100) -> 
 #
 # Logits of whole texts, and labels that are the texts' own tokens, with -100 where nothing is to be
 # learned. What does the model predict at each position? Here you may use anything, torch's own
-# cross-entropy included. (Lesson: *The next token*.)
+# cross-entropy included. Again, only read what you are given. (Lesson: *The next token*.)
 
 
 # %%
@@ -140,8 +141,9 @@ def perplexity(loss: float) -> float:
 # - The model may arrive in either mode: `from_pretrained` hands models over in *evaluation* mode.
 #   Put it in training mode yourself.
 # - It arrives without gradients. A batch is a mapping of tensors (a dict, or what a collator
-#   returns), already on the model's device.
-# - No scheduler and no clipping. Return one number per batch: the loss that its step followed.
+#   returns), already on the model's device. Leave it whole: another pass would need it again.
+# - No scheduler, no clipping, no autocast.
+# - Return one number per batch: the loss that its step followed.
 #
 # (Lesson: *The loop*.)
 

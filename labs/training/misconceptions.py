@@ -18,7 +18,9 @@ Batches = Sequence[Mapping[str, Tensor]]
 # A check that waits for another one is played only when that one passed: these fail in one place.
 STEPS, MODE = ("one_adamw_step_per_batch",), ("trains_in_training_mode",)
 LOSSES, GRAPHS = ("one_loss_per_batch",), ("losses_hold_no_graph",)
-LARGE = ("finite_for_large_logits",)
+MEAN = ("mean_over_the_kept_targets",)
+LARGE, CHANGED = ("finite_for_large_logits",), ("arguments_left_alone",)
+LABELS, BATCHES = ("causal_arguments_left_alone",), ("batches_left_alone",)
 
 
 # --- loss_from_probability ------------------------------------------------------------------------
@@ -70,6 +72,22 @@ def probability_complement(p: float) -> float:
     prediction (p near 1) must give a loss near 0.
     """
     return -math.log(1 - p)
+
+
+@misconception("loss_from_probability")
+def probability_times_its_log(p: float) -> float:
+    """That is one term of an entropy, -p log(p), which is the *average* surprise. The loss is the
+    surprise at what happened, not weighted by how likely it was.
+    """
+    return -p * math.log(p)
+
+
+@misconception("loss_from_probability")
+def probability_with_epsilon(p: float) -> float:
+    """A small number (1e-12 or so) keeps the logarithm finite, and caps the loss: a prediction of
+    1e-30 seems no worse than one of 1e-12. `p` is never 0 here; take its logarithm as it is.
+    """
+    return -math.log(p + 1e-12)
 
 
 # --- cross_entropy --------------------------------------------------------------------------------
@@ -150,6 +168,16 @@ def epsilon_in_the_log(logits: Tensor, targets: Tensor, ignore_index: int = -100
     return _per_row((logits[kept].softmax(-1) + 1e-9).log(), targets[kept]).mean()
 
 
+@misconception("cross_entropy", checks=LARGE)
+def one_maximum_for_all(logits: Tensor, targets: Tensor, ignore_index: int = -100) -> Tensor:
+    """The maximum of the whole tensor was subtracted, not each row's own. A row far below it has
+    only powers of 0 left, and their logarithm is minus infinity: `max(-1, keepdim=True)`.
+    """
+    kept = targets != ignore_index
+    rows = logits[kept] - logits[kept].max()
+    return (rows.exp().sum(-1).log() + _per_row(rows, targets[kept])).mean()
+
+
 @misconception("cross_entropy")
 def softmax_twice(logits: Tensor, targets: Tensor, ignore_index: int = -100) -> Tensor:
     """Softmax was applied twice: the loss function takes logits and does it once, so it must not be
@@ -217,6 +245,23 @@ def only_minus_100_ignored(logits: Tensor, targets: Tensor, ignore_index: int = 
     return _entropy(logits, targets, -100)
 
 
+@misconception("cross_entropy", checks=MEAN)
+def token_zero_left_out(logits: Tensor, targets: Tensor, ignore_index: int = -100) -> Tensor:
+    """Token 0 is left out as if it were padding. Only `ignore_index` marks a row that does not
+    count; 0 is a token like any other.
+    """
+    return _entropy(logits, targets.masked_fill(targets == 0, ignore_index), ignore_index)
+
+
+@misconception("cross_entropy", checks=MEAN)
+def only_positive_targets_kept(logits: Tensor, targets: Tensor, ignore_index: int = -100) -> Tensor:
+    """The rows that count were found by `targets > 0`: that leaves out token 0, and it does not use
+    `ignore_index`, which may be a token. Compare with it: `targets != ignore_index`.
+    """
+    kept = targets > 0
+    return _per_row(logits[kept].log_softmax(-1), targets[kept]).mean()
+
+
 @misconception("cross_entropy")
 def mean_over_all(logits: Tensor, targets: Tensor, ignore_index: int = -100) -> Tensor:
     """The sum is right and the divisor is not: it counts the ignored rows too, so a batch with much
@@ -249,6 +294,27 @@ def detached(logits: Tensor, targets: Tensor, ignore_index: int = -100) -> Tenso
     `torch.tensor` around a result), so no gradient can reach the model. Return the tensor itself.
     """
     return _entropy(logits, targets, ignore_index).detach()
+
+
+@misconception("cross_entropy", checks=CHANGED)
+def targets_overwritten(logits: Tensor, targets: Tensor, ignore_index: int = -100) -> Tensor:
+    """The loss is right, and the ignored targets are now 0 in the caller's tensor: the next pass
+    over the data would learn them. Fill a copy: `targets.masked_fill(...)`, `torch.where` or
+    `clone()`.
+    """
+    ignored = targets == ignore_index
+    loss = _entropy(logits, targets, ignore_index)
+    targets[ignored] = 0
+    return loss
+
+
+@misconception("cross_entropy", checks=CHANGED)
+def logits_overwritten(logits: Tensor, targets: Tensor, ignore_index: int = -100) -> Tensor:
+    """The maximum was subtracted in place (`-=` or `sub_`): the caller's logits are changed, and
+    autograd may need them as they were. Make new ones: `logits = logits - ...`.
+    """
+    logits -= logits.max(-1, keepdim=True).values
+    return _entropy(logits, targets, ignore_index)
 
 
 @misconception("cross_entropy")
@@ -348,6 +414,24 @@ def zero_ignored_too(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 @misconception("causal_lm_loss")
+def mask_not_shifted(logits: Tensor, labels: Tensor) -> Tensor:
+    """Which labels count was decided before the shift: the mask is one place off, so some of -100
+    are learned and some tokens are not. Shift the labels first, then compare them with -100.
+    """
+    kept, answers = labels[:, :-1] != -100, labels[:, 1:].clamp(min=0)
+    return _per_row(logits[:, :-1][kept].log_softmax(-1), answers[kept]).mean()
+
+
+@misconception("causal_lm_loss")
+def slice_viewed(logits: Tensor, labels: Tensor) -> Tensor:
+    """What is left after cutting off a position no longer lies in memory in one piece, and `view`
+    needs that. Use `reshape` or `flatten`, or `contiguous()` before `view`.
+    """
+    predictions, answers = logits[:, :-1], labels[:, 1:]
+    return F.cross_entropy(predictions.view(-1, logits.shape[-1]), answers.reshape(-1))
+
+
+@misconception("causal_lm_loss")
 def causal_mean_over_all(logits: Tensor, labels: Tensor) -> Tensor:
     """The sum is right, but it is divided by the number of all positions. Divide by the number of
     labels that count, those that are not -100.
@@ -370,6 +454,26 @@ def causal_sum(logits: Tensor, labels: Tensor) -> Tensor:
     model is the mean per token; its perplexity makes sense only then.
     """
     return _flat(logits[:, :-1], labels[:, 1:]) * (labels[:, 1:] != -100).sum()
+
+
+@misconception("causal_lm_loss", checks=LABELS)
+def labels_overwritten(logits: Tensor, labels: Tensor) -> Tensor:
+    """The loss is right, and the labels of -100 are now 0 in the caller's tensor: the next pass
+    over the data would learn them. Fill a copy: `masked_fill`, `torch.where` or `clone()`.
+    """
+    loss = _flat(logits[:, :-1], labels[:, 1:])
+    labels[labels == -100] = 0
+    return loss
+
+
+@misconception("causal_lm_loss", checks=LABELS)
+def labels_shifted_in_place(logits: Tensor, labels: Tensor) -> Tensor:
+    """The loss is right, and the caller's labels are shifted for good: the next pass over the data
+    would shift them again. Shift a slice or a copy (`clone()`).
+    """
+    labels[:, :-1] = labels[:, 1:].clone()
+    labels[:, -1] = -100
+    return _flat(logits, labels)
 
 
 @misconception("causal_lm_loss")
@@ -395,6 +499,20 @@ def perplexity_base_2(loss: float) -> float:
     natural logarithm, so the base is e.
     """
     return 2**loss
+
+
+@misconception("perplexity")
+def perplexity_base_10(loss: float) -> float:
+    """That is 10 to the power of the loss. The loss is a natural logarithm, so the base is e."""
+    return 10**loss
+
+
+@misconception("perplexity")
+def perplexity_capped(loss: float) -> float:
+    """Above some loss the answer is infinity. Many scripts print that to avoid an overflow, which
+    comes only beyond a loss of 700; until then the number is there and is asked for.
+    """
+    return math.exp(loss) if loss < 20 else math.inf
 
 
 @misconception("perplexity")
@@ -559,6 +677,18 @@ def adam_with_l2(model: nn.Module, batches: Batches, lr: float) -> list[float]:
 
 
 @misconception("train", checks=STEPS)
+def biases_not_decayed(model: nn.Module, batches: Batches, lr: float) -> list[float]:
+    """The biases are spared the weight decay: a common recipe of its own, not what
+    `AdamW(model.parameters(), lr=lr)` does. Here all parameters are treated alike.
+    """
+    model.train()
+    weights = [value for name, value in model.named_parameters() if "bias" not in name]
+    biases = [value for name, value in model.named_parameters() if "bias" in name]
+    groups: list[dict[str, Any]] = [{"params": weights}, {"params": biases, "weight_decay": 0.0}]
+    return _losses(model, batches, torch.optim.AdamW(groups, lr=lr))
+
+
+@misconception("train", checks=STEPS)
 def lr_left_out(model: nn.Module, batches: Batches, lr: float) -> list[float]:
     """The optimizer was made without `lr` and uses its own default, 0.001. Hand the argument on."""
     optimizer = _adamw(model, 1e-3)
@@ -575,8 +705,8 @@ def new_optimizer_per_step(model: nn.Module, batches: Batches, lr: float) -> lis
 
 @misconception("train", checks=STEPS)
 def gradients_clipped(model: nn.Module, batches: Batches, lr: float) -> list[float]:
-    """The gradients were clipped to norm 1 before each step. A good habit in long runs, but another
-    algorithm than the one asked for: leave it out here.
+    """The gradients were clipped to a norm (1 is usual) before each step. A good habit in long
+    runs, but another algorithm than the one asked for: leave it out here.
     """
     optimizer, losses = _adamw(model, lr), []
     for batch in batches:
@@ -584,6 +714,23 @@ def gradients_clipped(model: nn.Module, batches: Batches, lr: float) -> list[flo
         loss = model(**batch).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+@misconception("train", checks=STEPS)
+def autocast_forward(model: nn.Module, batches: Batches, lr: float) -> list[float]:
+    """The forward pass ran in 16 bits, under an autocast. That is for the next lab, and for models
+    that are too large without it; here train in the precision that the model has.
+    """
+    optimizer, device = _adamw(model, lr), next(model.parameters()).device.type
+    losses = []
+    for batch in batches:
+        optimizer.zero_grad()
+        with torch.autocast(device, dtype=torch.bfloat16):
+            loss = model(**batch).loss
+        loss.backward()
         optimizer.step()
         losses.append(loss.item())
     return losses
@@ -705,4 +852,16 @@ def losses_with_their_graph(model: nn.Module, batches: Batches, lr: float) -> li
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss)
+    return losses
+
+
+@misconception("train", checks=BATCHES)
+def labels_taken_out(model: nn.Module, batches: Batches, lr: float) -> list[float]:
+    """`pop` takes the labels out of the caller's batches, so a second pass would find none. Hand
+    the batch on whole, `model(**batch)`, or pop from a copy.
+    """
+    optimizer, losses = _adamw(model, lr), []
+    for batch in batches:
+        labels = batch.pop("labels")  # type: ignore[attr-defined]
+        losses.append(_step(model, {**batch, "labels": labels}, optimizer))
     return losses

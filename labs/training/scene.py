@@ -43,17 +43,22 @@ def cross_entropy_gradients(exercise: Exercise, cases: list[dict[str, Any]]) -> 
     return [attempt(_gradient, exercise.cross_entropy, *_arguments(case)) for case in cases]
 
 
+def arguments_afterwards(
+    exercise: Exercise, function: str, cases: list[dict[str, Any]]
+) -> list[Any]:
+    """Return for each case its tensors as ``function``, a loss, leaves them."""
+    loss_of = getattr(exercise, function)
+    return [attempt(_tensors_left, loss_of, case) for case in cases]
+
+
 def causal_losses(exercise: Exercise, cases: list[dict[str, Any]]) -> list[Any]:
     """Return what `causal_lm_loss` gives for each case."""
-    return [attempt(exercise.causal_lm_loss, case["logits"], case["labels"]) for case in cases]
+    return [attempt(exercise.causal_lm_loss, *_arguments(case)) for case in cases]
 
 
 def causal_gradients(exercise: Exercise, cases: list[dict[str, Any]]) -> list[Any]:
     """Return the loss of each case and the gradient that its backward pass leaves on the logits."""
-    return [
-        attempt(_gradient, exercise.causal_lm_loss, case["logits"], case["labels"])
-        for case in cases
-    ]
+    return [attempt(_gradient, exercise.causal_lm_loss, *_arguments(case)) for case in cases]
 
 
 def losses_of_torch_called(exercise: Exercise, case: dict[str, Any]) -> str:
@@ -70,13 +75,14 @@ def losses_of_torch_called(exercise: Exercise, case: dict[str, Any]) -> str:
 
 
 def trained(exercise: Exercise, runs: list[dict[str, Any]]) -> list[Any]:
-    """Return for each run what `train` returned and by how much it changed each parameter."""
+    """Return for each run what `train` returned, how it changed each parameter, and its batches."""
     return [attempt(_run, exercise.train, run) for run in runs]
 
 
 def losses_with_a_graph(exercise: Exercise, run: dict[str, Any]) -> int:
     """Return how many of the losses that `train` returned still hold their graph."""
-    losses = _train(exercise.train, _model(run), run)
+    model = _model(run)
+    losses = _train(exercise.train, model, _batches(run, model.device), run["lr"])
     kept = losses if isinstance(losses, list | tuple) else [losses]
     return sum(isinstance(loss, Tensor) and loss.requires_grad for loss in kept)
 
@@ -86,11 +92,13 @@ class TinyModel(nn.Module):
 
     A training loop cannot tell it from a language model: ``model(**batch).loss``. Its weights are
     float64, so that the order of a sum, or the device, cannot decide the sign of a tiny gradient,
-    which AdamW would turn into a whole step.
+    which AdamW would turn into a whole step. ``scale`` multiplies its logits, and so how large its
+    gradients are.
     """
 
-    def __init__(self, seed: int, vocabulary: int, width: int) -> None:
+    def __init__(self, seed: int, vocabulary: int, width: int, scale: float) -> None:
         super().__init__()
+        self.scale = scale
         self.embed = nn.Embedding(vocabulary, width, dtype=torch.float64)
         self.drop = FixedDropout()
         self.head = nn.Linear(width, vocabulary, dtype=torch.float64)
@@ -111,7 +119,7 @@ class TinyModel(nn.Module):
         x = self.embed(input_ids)
         if attention_mask is not None:
             x = x * attention_mask.unsqueeze(-1)
-        logits = self.head(self.drop(x + x.cumsum(1).tanh()))
+        logits = self.scale * _one(x.device) * self.head(self.drop(x + x.cumsum(1).tanh()))
         return TokenClassifierOutput(loss=F.cross_entropy(logits.transpose(1, 2), labels))
 
 
@@ -126,6 +134,12 @@ class FixedDropout(nn.Module):
         return x * (1.5 - odd)
 
 
+def _one(device: torch.device) -> Tensor:
+    """Return 1, by a product of float32 matrices: in 16 bits (autocast) it is a little less."""
+    product = torch.full((1, 1), 2049.0, device=device) @ torch.ones(1, 1, device=device)
+    return product.double() / 2049
+
+
 class WeightsChangedBeforeBackward(RuntimeError):
     """Torch's complaint that a step came between a forward pass and its backward, by a name."""
 
@@ -133,10 +147,11 @@ class WeightsChangedBeforeBackward(RuntimeError):
 def _run(train: Callable[..., object], run: dict[str, Any]) -> dict[str, object]:
     model = _model(run)
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
-    losses = _train(train, model, run)
+    batches = _batches(run, model.device)
+    losses = _train(train, model, batches, run["lr"])
     after = dict(model.named_parameters())
     changes = {name: after[name].detach().double() - before[name] for name in before}
-    return {"losses": losses, "changes": changes}
+    return {"losses": losses, "changes": changes, "batches": [dict(batch) for batch in batches]}
 
 
 def _model(run: dict[str, Any]) -> TinyModel:
@@ -145,9 +160,11 @@ def _model(run: dict[str, Any]) -> TinyModel:
     return TinyModel(**run["model"]).to(device).train(run["training"])
 
 
-def _train(train: Callable[..., object], model: TinyModel, run: dict[str, Any]) -> object:
+def _train(
+    train: Callable[..., object], model: TinyModel, batches: list[Mapping[str, Tensor]], lr: float
+) -> object:
     try:
-        return train(model, _batches(run, model.device), run["lr"])
+        return train(model, batches, lr)
     except RuntimeError as error:
         if "modified by an inplace operation" not in str(error):
             raise
@@ -160,9 +177,15 @@ def _batches(run: dict[str, Any], device: torch.device) -> list[Mapping[str, Ten
     return [BatchEncoding(batch) if i % 2 else batch for i, batch in enumerate(batches)]
 
 
-def _arguments(case: dict[str, Any]) -> tuple[object, ...]:
-    given = (case["logits"], case["targets"])
-    return (*given, case["ignore_index"]) if "ignore_index" in case else given
+def _arguments(case: dict[str, Any]) -> tuple[Any, ...]:
+    """Return a case's arguments: logits, targets or labels, and which to ignore if it is told."""
+    order = ("logits", "targets", "labels", "ignore_index")
+    return tuple(case[name] for name in order if name in case)
+
+
+def _tensors_left(loss_of: Callable[..., Any], case: dict[str, Any]) -> dict[str, Tensor]:
+    loss_of(*_arguments(case))
+    return {name: value for name, value in case.items() if isinstance(value, Tensor)}
 
 
 def _gradient(loss_of: Callable[..., Any], logits: Tensor, *others: object) -> dict[str, object]:

@@ -61,7 +61,7 @@ def test_there_are_labs() -> None:
 def test_the_folder_holds_what_a_lab_is_and_no_stray_file(lab: Lab) -> None:
     found = {file.name for file in lab.folder.iterdir() if file.name != "__pycache__"}
     assert found >= FILES
-    assert all(name.endswith(".png") for name in found - FILES), found - FILES
+    assert all(name.endswith((".png", ".svg")) for name in found - FILES), found - FILES
 
 
 def test_the_solution_passes(bench: Bench) -> None:
