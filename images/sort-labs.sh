@@ -1,11 +1,16 @@
 #!/bin/sh
 # Sorts the labs while an image is built: sort-labs.sh LABS PUBLIC KEYS
 #
-# Public is what is named here; everything else in a lab's folder is a key, for root alone.
+# Public is what is named here, and a package that learners import (no skill: it has no lab.toml);
+# everything else in a lab's folder is a key, for root alone.
 set -eu
 labs=$1 public=$2 keys=$3
 cd "$labs"
 for lab in */; do
+    if [ -e "$lab/__init__.py" ] && ! [ -e "$lab/lab.toml" ]; then
+        mkdir -p "$public/labs"
+        cp -r "$lab" "$public/labs/$lab"
+    fi
     [ -e "$lab/lab.toml" ] || continue
     mkdir -p "$public/labs/$lab" "$keys/labs/$lab"
     for file in "$lab"*; do

@@ -48,6 +48,7 @@ def differences(expected: Manifest, found: Manifest, *, whole: bool = True) -> l
         found_differences += [
             *_of_values("apt ", expected.apt, found.apt, "not in the manifest"),
             *_of_values("setting ", expected.settings, found.settings, "not to be set"),
+            *_of_hashes("", {"assets": expected.assets}, {"assets": found.assets}, "changed"),
             *_of_hashes("keys of labs/", expected.keys, found.keys, "changed"),
             *_of_hashes("", {"code": expected.code}, {"code": found.code}, "changed"),
         ]

@@ -1,4 +1,4 @@
-"""A hash for what each lab holds: what everybody may see, and the keys, apart."""
+"""A hash for what each folder of labs holds: what everybody may see, and the keys, apart."""
 
 from __future__ import annotations
 
@@ -12,9 +12,14 @@ _PICTURES: Final = frozenset({".png", ".svg", ".jpg"})
 
 
 def public(labs: Path) -> dict[str, str]:
-    """Return a hash of each lab's files that everybody may see, by skill."""
-    found = sorted(file.parent for file in labs.glob("*/lab.toml"))
-    return {lab.name: _digest(lab, [it for it in _files(lab) if _is_public(it)]) for lab in found}
+    """Return a hash of the files that everybody may see, by folder: a skill or a package."""
+    found = {}
+    for lab in _folders(labs):
+        if _is_package(lab):
+            found[lab.name] = _digest(lab, _files(lab))
+        elif (lab / "lab.toml").exists():
+            found[lab.name] = _digest(lab, [file for file in _files(lab) if _is_public(file)])
+    return found
 
 
 def keys(labs: Path) -> dict[str, str]:
@@ -23,9 +28,23 @@ def keys(labs: Path) -> dict[str, str]:
     Raises:
         PermissionError: they are for the runner's root alone, and another user asks.
     """
-    folders = sorted(folder for folder in labs.glob("*") if folder.is_dir())
+    folders = [folder for folder in _folders(labs) if not _is_package(folder)]
     found = {lab: [file for file in _files(lab) if not _is_public(file)] for lab in folders}
     return {lab.name: _digest(lab, files) for lab, files in found.items() if files}
+
+
+def everything(folder: Path) -> str:
+    """Return a hash of all files in ``folder``."""
+    return _digest(folder, _files(folder))
+
+
+def _folders(labs: Path) -> list[Path]:
+    return sorted(it for it in labs.glob("*") if it.is_dir() and not it.name.startswith("."))
+
+
+def _is_package(folder: Path) -> bool:
+    """Return whether it is no skill but Python that learners import, public as a whole."""
+    return (folder / "__init__.py").exists() and not (folder / "lab.toml").exists()
 
 
 def _files(lab: Path) -> list[Path]:

@@ -23,7 +23,7 @@ from verify.lab.problems import Problem
 
 __all__ = ["HERE", "Difference", "differences", "distributions", "read", "torch_identity"]
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 _ROOT: Final = Path(__file__).resolve().parents[1]
 HERE: Final = _ROOT / "manifest.json"
 """Where an image has its manifest; elsewhere there is none."""
@@ -55,7 +55,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         torch: Which torch.
         distributions: Every distribution that its Python sees, by name.
         apt: The version of each of the system's packages.
-        labs: A hash of what everybody may see, by lab.
+        labs: A hash of what everybody may see, by folder: labs, and packages that they use.
+        assets: A hash of the model, tokenizers and data in the image.
         keys: A hash of checks, solution and misconceptions, by lab; the image `lab` has none.
         code: A hash of the runner's code.
         settings: The variables of `SETTINGS` that are set.
@@ -73,17 +74,19 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     distributions: dict[str, Distribution]
     apt: dict[str, str]
     labs: dict[str, str]
+    assets: str
     keys: dict[str, str]
     code: str
     settings: dict[str, str]
 
 
-def observe(labs: Path, keys: Path | None = None) -> Manifest:
+def observe(labs: Path, keys: Path | None = None, assets: Path | None = None) -> Manifest:
     """Return what this environment is; what only a build knows is left empty.
 
     Args:
         labs: The folder with the labs.
         keys: The folder with their keys; None: they are not looked at.
+        assets: The folder with model, tokenizers and data; None: they are not looked at.
     """
     return Manifest(
         schema=SCHEMA,
@@ -98,6 +101,7 @@ def observe(labs: Path, keys: Path | None = None) -> Manifest:
         distributions=identity.distributions(),
         apt=apt.packages(),
         labs=lab_content.public(labs),
+        assets=lab_content.everything(assets) if assets else "",
         keys=lab_content.keys(keys) if keys else {},
         code=describe.code_hash(),
         settings={name: os.environ[name] for name in SETTINGS if os.environ.get(name)},
@@ -130,18 +134,20 @@ def compare_here(expected: Manifest) -> list[Difference]:
     """Return what the environment that this runs in differs in from ``expected``.
 
     In an image everything counts, and no key may be where there was none; on another machine the
-    lab's libraries, torch and the labs.
+    lab's libraries, torch and the labs: a model trained there may differ in its last bits.
 
     Raises:
         PermissionError: the keys are for the runner's root alone, and another user asks.
     """
-    labs, in_image = _ROOT / "labs", HERE.exists()
-    return differences(expected, observe(labs, labs if in_image else None), whole=in_image)
+    labs = _ROOT / "labs"
+    if HERE.exists():
+        return differences(expected, observe(labs, labs, _ROOT / "assets"))
+    return differences(expected, observe(labs), whole=False)
 
 
 def _write(told: argparse.Namespace) -> int:
     made = msgspec.structs.replace(
-        observe(told.labs, told.keys),
+        observe(told.labs, told.keys, told.assets),
         target=told.target,
         variant=told.variant,
         base=told.base,
@@ -193,6 +199,7 @@ def _parser() -> argparse.ArgumentParser:
     write.add_argument("--base", required=True, help="the base image's reference")
     write.add_argument("--labs", type=Path, required=True)
     write.add_argument("--keys", type=Path, help="where the labs' keys are, for the verifier")
+    write.add_argument("--assets", type=Path, help="where model, tokenizers and data are")
     write.add_argument("--locks", type=Path, required=True, help="the folder with the lock files")
     write.add_argument("--output", type=Path, required=True)
     compare = commands.add_parser("compare", help="compare this environment with a manifest")

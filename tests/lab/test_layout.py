@@ -14,6 +14,7 @@ from verify.lab.layout import InImage, Layout
 def test_a_checkout_is_no_image() -> None:
     assert places.here() == Layout(PROJECT)
     assert not isinstance(places.here(), InImage)
+    assert places.here().assets == PROJECT / ".lab" / "assets"
 
 
 def test_a_manifest_makes_it_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,6 +23,7 @@ def test_a_manifest_makes_it_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     inside = places.here()
     assert isinstance(inside, InImage)
     assert list(inside.runners.values()) == [Path("/run/lab/runner.sock")]
+    assert inside.assets == tmp_path / "assets"
 
 
 def test_the_container_runner_is_asked_first(layout: Layout) -> None:

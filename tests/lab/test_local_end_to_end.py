@@ -107,6 +107,7 @@ def copy() -> Iterator[Copy]:
     layout = Layout(root)
     layout.prepare()
     layout.venv.symlink_to(Layout(PROJECT).venv.resolve())
+    layout.assets.symlink_to(Layout(PROJECT).assets.resolve())
     made = Copy(layout, free_port())
     yield made
     made.invoke("lab.down")
@@ -123,8 +124,9 @@ def test_up_makes_everything_and_ends_with_one_url(copy: Copy) -> None:
     lines = ended.stdout.splitlines()
     assert lines[0].startswith("Runtime: local")
     ticked = [line.split(":")[0] for line in lines if line[0] in "+\N{CHECK MARK}"]
-    steps = ["Environment", "Workspace", "Runner", "JupyterLab", "Verification round trip"]
-    assert [line[2:] for line in ticked] == steps
+    made = ["Environment", "Model and data", "Workspace"]
+    running = ["Runner", "JupyterLab", "Verification round trip"]
+    assert [line[2:] for line in ticked] == made + running
     assert lines[-1] == (f"http://127.0.0.1:{copy.port}/lab/tree/README.md?token={copy.token}")
     assert ended.stderr == ""
 

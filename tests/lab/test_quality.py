@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.conftest import Said
-from verify.lab import environment, quality
+from verify.lab import assets, environment, quality
 from verify.lab.layout import Layout
 
 
@@ -18,12 +18,17 @@ from verify.lab.layout import Layout
 def environment_is_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Layout, "python", Path(sys.executable))
     monkeypatch.setattr(environment, "is_ready", lambda *_, **__: True)
+    monkeypatch.setattr(assets, "make", lambda _layout, steps: steps.say("assets"))
 
 
 def test_lint_format_and_types_are_checked_and_the_learners_files_are_not(layout: Layout) -> None:
+    (layout.labs / "shared").mkdir()
+    (layout.labs / "shared" / "__init__.py").touch()
     commands = quality.commands(layout)
-    labs = {f"types of {name}" for name in ("double", "halve")}
+    labs = {f"types of {name}" for name in ("double", "halve", "shared")}
     assert set(commands) == {"lint", "format", "types", *labs}
+    assert commands["types of double"][-2:] == ["mypy", "labs/double"]
+    assert commands["types of shared"][-3:] == ["mypy", "-p", "labs.shared"]
     assert all(command[:2] == [sys.executable, "-m"] for command in commands.values())
     (layout.workspace / "double").mkdir()
     (layout.workspace / "double" / "exercise.py").write_text("import os ; x=1 ;")
@@ -39,6 +44,7 @@ def test_lint_format_and_types_are_checked_and_the_learners_files_are_not(layout
 def test_the_tests_run_in_the_project_and_their_code_comes_back(layout: Layout, said: Said) -> None:
     (layout.root / "test_it.py").write_text("def test_yes(): pass\ndef test_no(): assert False\n")
     assert quality.test(layout, said, ["-q", "-k", "yes"]) == 0
+    assert said.text == "assets\n"  # what tests need is made before
     assert quality.test(layout, said, ["-q"]) == 1
 
 

@@ -128,6 +128,7 @@ def test_a_key_where_none_may_be_is_named(image: Manifest, labs: Path) -> None:
         ("settings", {"A": "1"}, {"A": "2"}, "setting A: expected 1, found 2"),
         ("settings", {}, {"A": "2"}, "setting A: not to be set, found 2"),
         ("code", "a", "b", "code: changed"),
+        ("assets", "a", "b", "assets: changed"),
     ],
 )
 def test_every_other_field_is_compared(
@@ -144,7 +145,11 @@ def test_another_machine_is_compared_in_libraries_torch_and_labs_alone(image: Ma
     )
     own = identity.Distribution("1.0", "r", [], own=True)
     expected = msgspec.structs.replace(
-        image, distributions={**image.distributions, "ours": own}, keys={"memory": "k"}, code="x"
+        image,
+        distributions={**image.distributions, "ours": own},
+        assets="trained elsewhere",
+        keys={"memory": "k"},
+        code="x",
     )
     found = msgspec.structs.replace(
         torch,

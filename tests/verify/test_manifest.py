@@ -47,6 +47,19 @@ def test_written_twice_the_bytes_are_the_same_and_hold_no_time(tmp_path: Path) -
     assert sorted(told["locks"]) == ["lab.lock", "torch-cpu.lock"]
     assert "memory" in told["labs"]
     assert told["keys"] == {}
+    assert told["assets"] == ""
+
+
+def test_assets_are_told_by_what_is_in_them_and_not_by_when(tmp_path: Path) -> None:
+    found = []
+    for name, content in (("a", "same"), ("b", "same"), ("c", "other")):
+        folder = tmp_path / name
+        (folder / "model").mkdir(parents=True)
+        (folder / "model" / "weights").write_text(content)
+        words = ("lab", "--assets", str(folder))
+        found.append(json.loads(write(tmp_path / f"{name}.json", *words))["assets"])
+    assert len(found[0]) == 64
+    assert found[0] == found[1] != found[2]
 
 
 def test_what_was_written_is_what_is_read(tmp_path: Path) -> None:

@@ -117,6 +117,11 @@ class Layout:
         return self.root / "labs"
 
     @property
+    def assets(self) -> Path:
+        """The model, the tokenizers and the data that `labs.assets` makes."""
+        return self.state / "assets"
+
+    @property
     def locks(self) -> Path:
         """The hash-locked requirement files."""
         return self.root / "images" / "locks"
@@ -187,6 +192,11 @@ class InImage(Layout):
     def standalone_results(self) -> Path:
         """The database of the one-shot form, in the same volume."""
         return self.results.parent / "standalone" / "results.sqlite"
+
+    @property
+    def assets(self) -> Path:
+        """Made when the image was built."""
+        return self.root / "assets"
 
     @property
     def workspace(self) -> Path:

@@ -7,7 +7,7 @@ import fcntl
 import functools
 from typing import TYPE_CHECKING
 
-from verify.lab import environment, jupyter, runner, workspace
+from verify.lab import assets, environment, jupyter, runner, workspace
 from verify.lab.reports import Report, Row
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ def up(layout: Layout, steps: Steps, port: int | None = None) -> str:
         Problem: the lab cannot come up.
     """
     with contextlib.ExitStack() as undo:
-        _make_environment(layout, steps)
+        make_environment(layout, steps)
+        assets.make(layout, steps)
         with steps.step("Workspace") as step:
             step.done = workspace.fill(layout)
         new_server = _start_jupyter(layout, steps, port, undo)
@@ -92,7 +93,7 @@ def _link(layout: Layout, port: int) -> str:
     return jupyter.url(port, jupyter.token(layout))
 
 
-def _make_environment(layout: Layout, steps: Steps) -> None:
+def make_environment(layout: Layout, steps: Steps) -> None:
     """Make the environment; what runs on an old one is stopped first."""
     if environment.is_ready(layout):
         steps.ticked(environment.make(layout, steps))

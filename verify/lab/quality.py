@@ -7,7 +7,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from verify.lab import environment
+from verify.lab import assets, environment
 
 if TYPE_CHECKING:
     from verify.lab.layout import Layout
@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 def commands(layout: Layout) -> dict[str, list[str]]:
     """Return what `invoke check` runs besides the tests, by what it is called."""
     python = [str(layout.python), "-m"]
-    labs = sorted(file.parent for file in layout.labs.glob("*/lab.toml"))
+    labs = sorted(file.parent.name for file in layout.labs.glob("*/lab.toml"))
+    packages = sorted(file.parent.name for file in layout.labs.glob("*/__init__.py"))
     ours = ["--extend-exclude", "workspace", "."]  # a learner's files are not the project's
     return {
         "lint": [*python, "ruff", "check", *ours],
         "format": [*python, "ruff", "format", "--check", *ours],
         "types": [*python, "mypy", "verify", "tasks.py", "benchmarks"],
         # One run for each: the parts of all labs have the same names.
-        **{f"types of {lab.name}": [*python, "mypy", f"labs/{lab.name}"] for lab in labs},
+        **{f"types of {name}": [*python, "mypy", f"labs/{name}"] for name in labs},
+        **{f"types of {name}": [*python, "mypy", "-p", f"labs.{name}"] for name in packages},
     }
 
 
@@ -60,6 +62,7 @@ def _prepare(layout: Layout, steps: Steps) -> None:
     if not environment.is_ready(layout, tests=True):
         steps.say("Making the environment for the tests; the first time takes some minutes:")
         steps.ticked(environment.make(layout, steps, tests=True))
+    assets.make(layout, steps)
 
 
 def _run(layout: Layout, command: list[str]) -> int:
