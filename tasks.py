@@ -32,6 +32,7 @@ try:
         ports,
         problems,
         quality,
+        quickstart,
         runtimes,
         workspace,
     )
@@ -86,6 +87,56 @@ def verify(
     given = [f"--{name}={value}" for name, value in flags.items() if value is not None]
     given += [f"--skill={name}" for name in skill]
     _run(lambda: cli.run([*given, *([] if color else ["--no-color"])]))
+
+
+@task(
+    name="quickstart",
+    help={
+        "model": "a folder or a model of the hub (without it: the small one that is bundled)",
+        "data": "a folder with train.jsonl and test.jsonl (without it: json-answers)",
+        "method": "qlora (frozen weights in NF4) or lora (in 16 bits)",
+        "steps": "updates of the weights; a larger number goes on with a finished run",
+        "batch": "rows of one forward pass",
+        "accumulate": "forward passes to one update",
+        "length": "tokens a row may have; longer ones are left out",
+        "learning-rate": "without it: by the size of the model",
+        "rank": "of the adapters",
+        "checkpointing": "auto (where it does not fit without), on or off",
+        "seed": "decides all that is drawn",
+        "output": "the run's folder (without it: one in workspace/quickstart)",
+        "fresh": "begin again; an earlier run is kept",
+        "color": "colour; the variable NO_COLOR switches it off too",
+    },
+    auto_shortflags=False,
+)
+def fine_tune(
+    _context: Context,
+    model: str | None = None,
+    data: str | None = None,
+    method: str | None = None,
+    steps: str | None = None,
+    batch: str | None = None,
+    accumulate: str | None = None,
+    length: str | None = None,
+    learning_rate: str | None = None,
+    rank: str | None = None,
+    checkpointing: str | None = None,
+    seed: str | None = None,
+    output: str | None = None,
+    fresh: bool = False,
+    color: bool = True,
+) -> None:
+    """Fine-tune a model, and see what changed; again: goes on.
+
+    Says beforehand whether it fits into memory, and shows loss, answers before and after, speed.
+    All of it is kept in workspace/quickstart; labs/quickstart/README.md explains it.
+    """
+    told = {"model": model, "data": data, "method": method, "steps": steps, "batch": batch}
+    told |= {"accumulate": accumulate, "length": length, "learning-rate": learning_rate}
+    told |= {"rank": rank, "checkpointing": checkpointing, "seed": seed, "output": output}
+    flags = {name: value for name, value in told.items() if value is not None}
+    switches = [*(["--fresh"] if fresh else []), *([] if color else ["--no-color"])]
+    _run(lambda: quickstart.run(LAYOUT, Steps(), flags, switches))
 
 
 @task(
@@ -219,7 +270,7 @@ def _run(action: Callable[[], int | None]) -> None:
 
 images = Collection("image", build, make_base, verify_image)
 lab = Collection("lab", up, down, status, show_logs, reset)
-namespace = Collection(verify, run_tests, check, lab, images)
+namespace = Collection(verify, fine_tune, run_tests, check, lab, images)
 if isinstance(LAYOUT, InImage):  # what a terminal inside a container can do
     images, lab = Collection("image", verify_image), Collection("lab", reset)
-    namespace = Collection(verify, lab, images)
+    namespace = Collection(verify, fine_tune, lab, images)

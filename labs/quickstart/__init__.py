@@ -1,0 +1,1 @@
+"""The first fine-tune: ``invoke quickstart``; inside, ``python -m labs.quickstart``."""
