@@ -17,6 +17,7 @@ from rich.console import Console
 
 from labs.quickstart.options import parser, read
 from verify.lab import problems
+from verify.lab.layout import InImage, here
 from verify.lab.steps import Steps
 
 _SETTINGS: Final = {  # all of them are read when the libraries are loaded
@@ -33,6 +34,8 @@ def main(words: Sequence[str]) -> int:
     steps = Steps(Console(no_color=colorless))
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
+    if isinstance(here(), InImage):  # JupyterLab's terminal has it too: a model is fetched once
+        os.environ["HOME"] = str(here().state)
     _be_quiet()
 
     def action() -> int:

@@ -14,6 +14,7 @@ PROJECT = Path(__file__).parents[2]
 TASKS = PROJECT / "tasks.py"
 NAMES = [
     "check",
+    "quickstart",
     "test",
     "verify",
     "image.base",

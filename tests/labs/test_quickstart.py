@@ -796,6 +796,16 @@ def test_the_learning_rate_follows_the_models_size() -> None:
     assert given.rate_for(1) == given.rate_for(10**10) == 0.1
 
 
+def test_the_readme_has_the_defaults() -> None:
+    none = flags.read(flags.parser().parse_args([]))
+    assert f"does {none.steps} steps of {none.batch} rows" in README
+    assert f"adapter of rank {none.rank} in float32" in README
+    assert f"the learning rate {flags.RATE}" in README
+    assert f"invoke quickstart --steps {2 * none.steps}" in README
+    assert f"16 rows x {none.length} tokens, rank {none.rank}" in README
+    assert (none.method, none.checkpointing, none.seed) == ("qlora", "auto", 0)
+
+
 # ------------------------------------------------------------------------------- the bundled model
 @pytest.mark.skipif(not assets.folder().is_dir(), reason="`invoke test` makes the lab's assets")
 def test_the_bundled_model_learns_the_bundled_style(tmp_path: Path) -> None:
