@@ -36,7 +36,7 @@ from verify.judging import Bench, Verdict
 from verify.labs import Lab, find_labs
 
 PROJECT = Path(__file__).resolve().parents[1]
-PARTS = 2  # that a lab's seeds are dealt out in, for each core
+PARTS = 4  # that a lab's seeds are dealt out in, for each core
 Kind = Literal["right", "misconception", "wrong"]
 PRELOADED = ["verify.judging", "verify.tiny"]  # torch and transformers, imported once
 
@@ -140,9 +140,10 @@ def measured(labs: list[Lab], seeds: int) -> Iterator[tuple[Lab, dict[str, Rates
         for lab in labs:
             rates: dict[str, Rates] = defaultdict(Rates)
             seconds = 0.0
-            for future in waiting[lab.skill]:
+            for number, future in enumerate(waiting[lab.skill], 1):
                 counted, took = future.result()
                 seconds += took
+                print(f"{lab.skill}: part {number} of {parts} done", file=sys.stderr)
                 for function, more in counted.items():
                     rates[function].add(more)
             yield lab, rates, seconds

@@ -26,12 +26,6 @@ _SETTINGS: Final = {
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_OFFLINE": "1",
 }
-# No newer instructions than AVX2, so that other processors compute the same: README.md.
-_SAME_EVERYWHERE: Final = {
-    "ATEN_CPU_CAPABILITY": "avx2",
-    "MKL_CBWR": "AVX2",
-    "ONEDNN_MAX_CPU_ISA": "AVX2",
-}
 
 
 def main(words: list[str]) -> int:
@@ -45,24 +39,27 @@ def main(words: list[str]) -> int:
 
 def make(output: Path) -> None:
     """Make all of it in ``output`` unless it is there; one process at a time."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(output):
-        if stamp.fits(output):
-            say(f"There already: {output}")
-            return
-        settle()
-        from labs.assets import making  # noqa: PLC0415 (after the settings, and only if needed)
+    if not stamp.fits(output):  # an image's is there, and nothing can be written beside it
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(output):
+            if not stamp.fits(output):
+                _make(output)
+                return
+    say(f"There already: {output}")
 
-        began = time.monotonic()
-        making.make(output, lambda part, doing: say(f"[{part:4.0%}] {doing}"))
-        say(f"Made in {time.monotonic() - began:.0f} s: {output}")
+
+def _make(output: Path) -> None:
+    settle()
+    from labs.assets import making  # noqa: PLC0415 (after the settings, and only if needed)
+
+    began = time.monotonic()
+    making.make(output, lambda part, doing: say(f"[{part:4.0%}] {doing}"))
+    say(f"Made in {time.monotonic() - began:.0f} s: {output}")
 
 
 def settle() -> None:
-    """Have the libraries compute the same wherever they can; before they are loaded."""
+    """Set what the libraries look at when they are loaded."""
     os.environ.update(_SETTINGS)
-    if " avx2 " in Path("/proc/cpuinfo").read_text():
-        os.environ.update(_SAME_EVERYWHERE)
 
 
 def say(text: str) -> None:

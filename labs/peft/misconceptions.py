@@ -649,21 +649,21 @@ def model_inside_saved(model, directory):
 @misconception("save_adapter", checks=SAVED)
 def state_dict_pickled(model, directory):
     """All weights were written by `torch.save`, the base's too. An adapter in PEFT's format is its
-    own matrices and a configuration; and a pickle runs code when it is read."""
+    own matrices and a configuration; and such a file runs code when it is read."""
     torch.save(model.state_dict(), Path(directory, "model.pt"))
 
 
 @misconception("save_adapter", checks=SAVED)
 def adapter_pickled(model, directory):
-    """The adapter's matrices are in a pickle (`torch.save`, `.bin`), and there is no configuration
-    with them. Others cannot load that, and reading a pickle runs code: use PEFT's own format."""
+    """The adapter's matrices are in a file of `torch.save`, and there is no configuration with
+    them. Others cannot load that, and reading it runs code: use PEFT's own format."""
     torch.save(get_peft_model_state_dict(model), Path(directory, "adapter_model.bin"))
 
 
 @misconception("save_adapter", checks=SAVED)
 def safetensors_switched_off(model, directory):
-    """The matrices were written as a pickle (`safe_serialization=False`), which runs code when it
-    is read. Leave that at its default: `adapter_model.safetensors`."""
+    """The matrices were written by `torch.save` (`safe_serialization=False`), and such a file runs
+    code when it is read. Leave that at its default: `adapter_model.safetensors`."""
     model.save_pretrained(directory, safe_serialization=False)
 
 

@@ -123,7 +123,7 @@ def rotary_frequencies_kept(trial: Trial) -> None:
     _expect_logits(trial, specs, came, ids, positions, why)
 
 
-@check("load", review="Which device", gpu=True, seconds=60.0,
+@check("load", review="Which device", evidence="probe", gpu=True, seconds=60.0,
        after=("loaded_in_bfloat16", "loaded_on_the_device"))  # fmt: skip
 def loaded_on_this_gpu(trial: Trial) -> None:
     """`load` puts the model on this machine's GPU, where it computes what it should."""
@@ -308,14 +308,9 @@ def _expect_logits(
 ) -> None:
     for asked, spec, logits in _each(trial, specs, came):
         true = scene.logits_of(_rounded(spec), ids, positions)
-        trial.require(
-            same(logits, plain(true), rtol=SEEN),
-            f"{asked}, then a forward pass",
-            "the logits are not those of the checkpoint's model"
-            if logits
-            else "no logits came back",
-            why=why,
-        )
+        told = "the logits are not those of the checkpoint's model" if logits else "no logits came"
+        right = same(logits, plain(true), rtol=SEEN)
+        trial.require(right, f"{asked}, then a forward pass", told, why=why)
 
 
 Prompts = Callable[[Trial, list[str]], list[dict[str, Any]]]
@@ -324,9 +319,11 @@ Prompts = Callable[[Trial, list[str]], list[dict[str, Any]]]
 def _plain_prompts(trial: Trial, words: list[str]) -> list[dict[str, Any]]:
     """Draw three prompts of different lengths that a tokenizer gives back as they are."""
     draw = trial.random
+    lengths = [draw.randint(4, 6), draw.randint(4, 6), draw.randint(12, 15)]
+    draw.shuffle(lengths)
     return [
-        {"prompt": " ".join(draw.choices(words, k=k)), "max_new_tokens": draw.randint(4, 8)}
-        for k in draw.sample(range(1, 10), 3)
+        {"prompt": " ".join(draw.choices(words, k=k)), "max_new_tokens": length}
+        for k, length in zip(draw.sample(range(1, 10), 3), lengths, strict=True)
     ]
 
 

@@ -238,10 +238,10 @@ def temperature_zero(model, tokenizer, prompt, max_new_tokens=50):
 
 
 @misconception("generate", checks=(*GREEDY, *NEW, *LENGTH))
-def beam_search(model, tokenizer, prompt, max_new_tokens=50):
-    """That is beam search (`num_beams`): it keeps several texts in play and returns the likeliest
-    as a whole. Greedy search keeps one and takes the likeliest token each time: leave `num_beams`
-    at 1."""
+def not_always_the_likeliest(model, tokenizer, prompt, max_new_tokens=50):
+    """Something besides the logits decides: several texts are kept in play (`num_beams`), or what
+    was said before is held back (`repetition_penalty`, `no_repeat_ngram_size`). Greedy search keeps
+    one text and takes the likeliest token each time: leave these at their defaults."""
     return _new_text(model, tokenizer, prompt, max_new_tokens, num_beams=4)
 
 
@@ -422,9 +422,9 @@ def inputs_always_on_the_gpu(model, tokenizer, prompt, max_new_tokens=50):
 
 @misconception("generate", checks=COPIES)
 def cpu_inputs_handed_over(model, tokenizer, prompt, max_new_tokens=50):
-    """`model.generate` was given inputs on the CPU for a model on the GPU. It copes, by copying
-    them for every token; `model(**inputs)` would fail. Move them first:
-    `inputs.to(model.device)`."""
+    """Something goes from the CPU to the GPU for every token. Either `model.generate` was given
+    inputs on the CPU, and copes by copying them each time, or a loop makes each new token there.
+    Move the inputs once, `inputs.to(model.device)`, and make new tensors where the model is."""
     inputs = tokenizer(prompt, return_tensors="pt")
     output = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
     return tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from labs.assets.rows import instructions
 from tests.containers.conftest import copy_project, docker
 from tests.lab.conftest import Said, make_wheel
 from verify.lab import containers, image
@@ -94,6 +95,7 @@ def test_a_changed_lesson_builds_one_small_layer_anew(
     )
     sizes = containers.layer_sizes(f"{rebuilt}:cpu")
     assert sizes[0] < 1_000_000
+    assert "training: step" not in project.log("build").read_text()
 
 
 def test_a_changed_check_leaves_jupyters_image_as_it_was(
@@ -149,10 +151,40 @@ def test_no_key_is_in_any_layer_of_jupyters_image(images: dict[str, str]) -> Non
     assert not [path for path in names if path.endswith("misconceptions.py")]
 
 
+@pytest.mark.parametrize("user", ["1000", "4321"])
+def test_model_and_data_are_in_the_image_for_whoever_runs_it(
+    images: dict[str, str], user: str
+) -> None:
+    def run(*command: str) -> str:
+        return docker("run", "--rm", "--read-only", "--network", "none", "--user", user,
+                      "--tmpfs", "/tmp", images["lab"], *command).stdout  # fmt: skip
+
+    assert run("python", "-m", "labs.assets") == "There already: /opt/lab/assets\n"
+    assert run("python", "-c", ASK).splitlines()[-1] == f"{len(instructions().train)} ['children']"
+
+
+def test_a_model_changed_by_hand_is_named(images: dict[str, str]) -> None:
+    words = "python -I -m verify.manifest compare"
+    tamper = f"echo >>/opt/lab/assets/data/instructions/train.jsonl; {words}"
+    told = docker("run", "--rm", "--user", "0", images["lab"], "sh", "-c", tamper, check=False)
+    assert (told.returncode, told.stdout) == (1, "assets: changed\n")
+
+
 def test_everything_that_lies_in_the_image_can_be_imported(images: dict[str, str]) -> None:
     code, told = containers.run_image(images["lab"], "python", "-c", IMPORT_ALL)
     assert code == 0, told.decode()
 
+
+ASK = """
+import json, pathlib
+from labs import assets
+from transformers import pipeline
+rows = pathlib.Path(assets.data(), "train.jsonl").read_text().splitlines()
+ask = pipeline("text-generation", assets.model())
+prompt = "### Instruction:\\nWhat is the plural of child?\\n\\n### Response:\\n"
+said = ask(prompt, return_full_text=False, max_new_tokens=8, do_sample=False)
+print(len(rows), [it["generated_text"] for it in said])
+"""
 
 # What was trimmed away must be missed by nobody: import each top-level package of each library.
 IMPORT_ALL = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tomllib
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ from tests.conftest import PROJECT
 from tests.containers.conftest import docker
 from tests.images.conftest import MODULE, NUMPY, TORCH, Build, run
 from tests.lab.conftest import Said, make_wheel
-from verify.lab import image, provenance
+from verify import lab_content
+from verify.lab import build_inputs, image, provenance
 from verify.lab.layout import Layout
 from verify.lab.problems import Problem
 
@@ -140,18 +142,39 @@ def test_what_the_overlay_leaves_broken_fails_the_build(
 
 
 @pytest.fixture(scope="module")
-def images(standin: str) -> Iterator[dict[str, str]]:
+def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What stands in for the model and the data: the stand-in's torch can train none."""
+    context = tmp_path_factory.mktemp("given")
+    (context / "assets" / "model").mkdir(parents=True)
+    (context / "assets" / "model" / "config.json").write_text("{}")
+    return context
+
+
+@pytest.fixture(scope="module")
+def images(standin: str, given: Path) -> Iterator[dict[str, str]]:
     """Both GPU images with the real lock, on the stand-in."""
     wanted = image.Wanted("gpu", standin)
     made = {target: f"finetune-lab-test-{target}:gpu" for target in image.TARGETS}
     layout = Layout(PROJECT)
     layout.prepare()
-    for target, name in made.items():
-        image.build_target(layout, Said(), wanted, target, name)
+    arguments = build_inputs.arguments
+
+    @contextlib.contextmanager
+    def with_assets(layout: Layout) -> Iterator[list[str]]:
+        # A context takes the place of the stage of its name.
+        with arguments(layout) as told:
+            yield [*told, "--build-context", f"assets={given}"]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(build_inputs, "arguments", with_assets)
+        for target, name in made.items():
+            image.build_target(layout, Said(), wanted, target, name)
     return made
 
 
-def test_the_whole_lock_goes_onto_the_base_and_the_manifest_says_so(images: dict[str, str]) -> None:
+def test_the_whole_lock_goes_onto_the_base_and_the_manifest_says_so(
+    images: dict[str, str], given: Path
+) -> None:
     for target, name in images.items():
         ended = run(name, "python", "-I", "-m", "verify.manifest", "compare")
         assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -168,6 +191,7 @@ def test_the_whole_lock_goes_onto_the_base_and_the_manifest_says_so(images: dict
         }
         assert list(manifest["locks"]) == ["lab.lock"]
         assert bool(manifest["keys"]) == (target == "verifier")
+        assert manifest["assets"] == lab_content.everything(given / "assets")
 
 
 def test_the_settings_are_those_for_blackwell(images: dict[str, str]) -> None:

@@ -93,9 +93,13 @@ def _problem(told: list[str], code: int, log: Path) -> Problem:
                 cause=cause.removeprefix(_CAUSE),
                 type_this=command.removeprefix(_TYPE),
             )
-    how = f"ended by signal {-code}" if code < 0 else (told[-1] if told else "no output")
+    if code < 0:
+        how, cause = f"ended by signal {-code}", "too little memory: it takes half a GB"
+    else:
+        how = told[-1].rstrip(".") if told else "no output"
+        cause = f"the lines above it in {log}"
     return Problem(
         f"The model and the data of the labs could not be made: {how}.",
-        cause="too little memory (it takes 1 GB)" if code < 0 else f"the lines above it in {log}",
+        cause=cause,
         type_this="invoke lab.up  # tries again; a run that was stopped leaves nothing half",
     )

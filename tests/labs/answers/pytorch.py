@@ -312,8 +312,6 @@ WRONG = {
         _told(lambda text: " ".join(text.split()[::-1])),
         _told(lambda text: {"text": text}),
         _told(str.encode),
-        _with(repetition_penalty=1.2),
-        _with(no_repeat_ngram_size=3),
         _with(before="<s> "),
         _with(after=" </s>"),
         _padded_to_the_right,

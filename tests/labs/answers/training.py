@@ -469,7 +469,7 @@ WRONG = {
         lambda p: 1 / p,
         lambda p: (1 - p) ** 2,
         lambda p: -math.log(p / (1 - p)),
-        lambda p: -np.log(np.float16(p)),
+        lambda p: -float(torch.tensor(p).half().log()),
     ),
     "cross_entropy": (
         smoothed,
