@@ -118,7 +118,7 @@ def alive(pid: int) -> bool:
 
 def descendants(pid: int) -> list[int]:
     """Return every process below ``pid``."""
-    from verify.processes import children
+    from verify.pids import children
 
     below = children(pid)
     return below + [deeper for child in below for deeper in descendants(child)]

@@ -7,25 +7,20 @@ import importlib.metadata
 import platform
 import subprocess
 from pathlib import Path
-from typing import Literal
 
-from verify import sealing
 from verify.results import Environment
+from verify.walls import Walls
 
 _TOLD = ("torch", "transformers", "datasets", "peft", "accelerate", "bitsandbytes")
 
 
-def environment(runtime: str, user: sealing.LearnerUser) -> Environment:
+def environment(runtime: str, walls: Walls) -> Environment:
     """Return what a run's record says of where it was judged."""
-    notes = ["There is no file system wall or system call filter around the learner's process yet."]
-    if user.uid is None:
-        notes.append(f"Learner code runs as the runner's own user: {user.reason}.")
-    level: Literal["full", "partial", "none"] = sealing.LEVEL
     return Environment(
         runtime=runtime,
-        sealing=level,
-        walls=sealing.walls(user.uid),
-        notes=notes,
+        sealing=walls.level,
+        walls=walls.names,
+        notes=list(walls.notes),
         versions=versions(),
         gpu=gpu(),
         machine=f"{platform.system()} {platform.machine()}",

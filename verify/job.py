@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import os
 import secrets
 import select
 import socket
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -20,15 +18,17 @@ import msgspec
 
 from verify.channel import GONE, Channel, ChannelError, pair, refuse_descriptors
 from verify.labs import Lab
+from verify.learners import Keeper, Terms
+from verify.leftovers import remove, remove_all_of
 from verify.machine import caches
 from verify.plain import Plain
-from verify.processes import Family, LearnerProcess, describe
+from verify.processes import Family, ZygoteError, describe
 from verify.results import CheckResult
 from verify.text import clean
+from verify.walls import Walls
 
 READ_OUTPUT: Final = 8 * 1024 * 1024  # more than that and the process is ended
 _GRACE: Final = 30.0  # seconds the judge may need beyond the learner's limit
-_SHARED: Final = ("/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue")  # noqa: S108
 _CAUSES: Final = frozenset({"crashed", "timeout", "protocol"})
 
 
@@ -59,17 +59,36 @@ class JobError(Exception):
     """The job could not be judged: our fault or the environment's, never the learner's."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """A place in which one job at a time is judged.
+
+    Attributes:
+        uid: The user of its learners, or None: the runner's own.
+        walls: The walls around them.
+    """
+
+    uid: int | None
+    walls: Walls
+
+
 class Job:
     """Runs one submission for one lab. Events come out of `run` as they happen."""
 
-    def __init__(self, family: Family, lab: Lab, submission: Submission, uid: int | None) -> None:
+    def __init__(self, family: Family, lab: Lab, submission: Submission, slot: Slot) -> None:
         self._family = family
         self._lab = lab
         self._submission = submission
-        self._uid = uid
-        self._learner: LearnerProcess | None = None
-        self._directory = ""
-        self.output = b""  # the first of what the exercise printed
+        self._slot = slot
+        name = f"verify-{os.getpid()}-{secrets.token_hex(8)}"
+        self._directory = str(Path(tempfile.gettempdir(), name))
+        self._keeper: Keeper | None = None
+        self._output = _Output(lab.limits.output_bytes)
+
+    @property
+    def output(self) -> bytes:
+        """The first of what the exercise printed."""
+        return self._output.kept
 
     def run(self, client: Channel, on_start: Callable[[str], None]) -> Iterator[CheckResult]:
         """Yield each check's result as it is decided; ``on_start`` is told each check's name.
@@ -78,13 +97,11 @@ class Job:
             JobError: the judge did not finish.
             Abandoned: ``client`` has gone; what was decided before stands.
         """
-        name = f"verify-{os.getpid()}-{secrets.token_hex(8)}"
-        self._directory = str(Path(tempfile.gettempdir(), name))
         channel, theirs = pair()
         judge = None
         try:
             with theirs:
-                judge = self._family.fork("judge", [theirs.fileno()])
+                judge = self._family.fork("judge", theirs)
             channel.send(
                 {
                     "folder": str(self._lab.folder),
@@ -95,16 +112,18 @@ class Job:
                 }
             )
             yield from self._watch(channel, client, on_start)
-        except ChannelError as error:
-            raise JobError(f"the judge ended early: {error}") from error
+        except (ChannelError, JobError, ZygoteError) as error:
+            self._family.renew()
+            raise (
+                error
+                if isinstance(error, JobError)
+                else JobError(f"a process of the runner ended early: {error}")
+            ) from error
         finally:
             channel.close()
             if judge is not None:
                 self._family.end(judge)
-            self._end_learner()
-            remove(self._directory)
-            if self._uid is not None:
-                remove_all_of(self._uid)
+            self._clear()
 
     def _watch(
         self, judge: Channel, client: Channel, on_start: Callable[[str], None]
@@ -134,127 +153,116 @@ class Job:
             poller = select.poll()
             poller.register(judge, select.POLLIN)
             poller.register(client, GONE)
-            learner = self._learner
-            if learner is not None and learner.output >= 0:
-                poller.register(learner.output, select.POLLIN)
+            if self._output.reader >= 0:
+                poller.register(self._output.reader, select.POLLIN)
             left = deadline - time.monotonic()
             if left <= 0:
                 raise JobError("the judge did not finish in time")
             ready = {fd for fd, _ in poller.poll(left * 1000)}
-            if learner is not None and learner.output in ready:
-                self._read(learner)
+            if self._output.reader in ready and self._output.read():
+                assert self._keeper is not None
+                self._keeper.kill()
             if client.fileno() in ready:
                 raise Abandoned
             if judge.fileno() in ready:
                 return
 
-    def _read(self, learner: LearnerProcess) -> None:
-        with contextlib.suppress(BlockingIOError):
-            part = os.read(learner.output, 65536)
-            learner.received += len(part)
-            kept = self._lab.limits.output_bytes - len(self.output)
-            self.output += part[: max(kept, 0)]
-            if not part:
-                os.close(learner.output)
-                learner.output = -1
-            elif learner.received > READ_OUTPUT and learner.pid and not learner.overflowed:
-                learner.overflowed = True
-                self._family.kill(learner.pid)
-
     def _start_learner(self, judge: Channel) -> None:
-        self._end_learner()
+        if self._keeper is None:
+            self._keeper = Keeper(self._family, self._terms())
         judges, learners = socket.socketpair()
         refuse_descriptors(judges)
-        reader, writer = os.pipe()
-        os.set_blocking(reader, False)
         with judges, learners:
-            pid = self._family.fork("learner", [learners.fileno(), writer], **self._seal())
-            os.close(writer)
-            self._learner = LearnerProcess(pid, reader)
-            judge.send({"pid": pid}, [judges.fileno()])
+            writer = self._output.open()
+            try:
+                self._keeper.start(learners, writer)
+            finally:
+                os.close(writer)
+            judge.send({}, [judges.fileno()])
 
-    def _seal(self) -> dict[str, Plain]:
-        return {
-            "directory": self._directory,
-            "uid": self._uid,
-            "limits": dataclasses.asdict(self._lab.limits),
-            "address_space": not Path("/dev/nvidiactl").exists(),
-        }
+    def _terms(self) -> Terms:
+        return Terms(
+            directory=self._directory,
+            uid=self._slot.uid,
+            limits=self._lab.limits,
+            address_space=not Path("/dev/nvidiactl").exists(),
+            files=bool(self._slot.walls.files),
+            system_calls=self._slot.walls.system_calls,
+        )
 
     def _explain(self, cause: str) -> dict[str, Plain]:
         """End the learner's process and return why it ended, as the judge's message needs it."""
-        learner = self._learner
-        assert learner is not None
-        status = None if cause in ("timeout", "protocol") else self._family.ended(learner.pid, 1.0)
-        if status is not None:
-            learner.pid = 0
-        overflowed = learner.overflowed
-        self._end_learner()
-        if overflowed:
+        assert self._keeper is not None
+        status = None if cause in ("timeout", "protocol") else self._keeper.wait(1.0)
+        self._keeper.end()
+        self._output.close()
+        if self._output.overflowed:
             limit = READ_OUTPUT // 1024**2
             return {"cause": "output", "message": f"The process printed more than {limit} MiB."}
         if status is None:
             return {"cause": cause if cause in _CAUSES else "protocol", "message": ""}
+        if os.WIFSIGNALED(status):
+            self._family.renew()
         found, message = describe(status)
         return {"cause": found, "message": message}
 
-    def _end_learner(self) -> None:
-        learner, self._learner = self._learner, None
-        if learner is None:
-            return
-        if learner.pid:
-            self._family.end(learner.pid)
-            learner.pid = 0
-        self._family.sweep()
-        while learner.output >= 0:  # what is left in the pipe, now that nobody writes to it
-            before = learner.received
-            self._read(learner)
-            if learner.received == before and learner.output >= 0:
-                os.close(learner.output)
-                learner.output = -1
+    def _clear(self) -> None:
+        """End every process of the job and remove every file of it."""
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            try:
+                keeper.end()
+            except ZygoteError:
+                self._family.sweep()
+            finally:
+                keeper.close()
+        self._output.close()
+        remove(self._family, self._directory)
+        if self._slot.uid is not None:
+            remove_all_of(self._family, self._slot.uid)
 
 
-def remove_leftovers() -> None:
-    """Remove the job directories of runners that were killed."""
-    for directory in Path(tempfile.gettempdir()).glob("verify-*-*"):
-        owner = directory.name.split("-")[1]
-        if owner.isdecimal() and not Path(f"/proc/{owner}").exists():
-            remove(str(directory))
+class _Output:
+    """What the learners of a job print: the first of it is kept, too much ends the process."""
 
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.kept = b""
+        self.reader = -1
+        self._received = 0
+        self.overflowed = False
 
-def remove(directory: str) -> None:
-    """Remove a job's directory, however deep: `shutil.rmtree` recurses and ends in an error.
+    def open(self) -> int:
+        """Return a new pipe's end to write to."""
+        self.close()
+        self.reader, writer = os.pipe()
+        os.set_blocking(self.reader, False)
+        self._received, self.overflowed = 0, False
+        return writer
 
-    Its owner does it: root in a container may not write in others' folders.
-    """
-    try:
-        owner = os.lstat(directory).st_uid
-    except FileNotFoundError:
-        return
-    user = owner if os.geteuid() == 0 else None
-    # A folder closed to its owner would keep what is in it; a link is not followed.
-    link = Path(directory).is_symlink()
-    for command in ([] if link else [["chmod", "-R", "u+rwX"]]) + [["rm", "-rf"]]:
-        subprocess.run(  # noqa: S603
-            [*command, "--", directory],
-            user=user,
-            group=user,
-            extra_groups=[] if user else None,
-            stderr=subprocess.DEVNULL,
-            check=False,
-        )
+    def read(self) -> bool:
+        """Read what there is; return True once, when it has become too much."""
+        try:
+            part = os.read(self.reader, 65536)
+        except BlockingIOError:
+            return False
+        self._received += len(part)
+        self.kept += part[: max(self._limit - len(self.kept), 0)]
+        if not part:
+            os.close(self.reader)
+            self.reader = -1
+        first = self._received > READ_OUTPUT and not self.overflowed
+        self.overflowed |= first
+        return first
 
-
-def remove_all_of(uid: int) -> None:
-    """Remove what ``uid`` left in the folders that everybody may write to.
-
-    The next learner has the same user: nothing may wait there for it, or take its room.
-    """
-    for folder in _SHARED:
-        with contextlib.suppress(OSError):
-            for entry in os.scandir(folder):
-                if entry.stat(follow_symlinks=False).st_uid == uid:
-                    remove(entry.path)
+    def close(self) -> None:
+        """Take what is left in the pipe, now that nobody writes to it, and close it."""
+        while self.reader >= 0:
+            before = self._received
+            self.read()
+            if self._received == before and self.reader >= 0:
+                os.close(self.reader)
+                self.reader = -1
 
 
 def error_result(message: str) -> CheckResult:

@@ -12,7 +12,7 @@ import socket
 import time
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from verify.authoring import Check
 from verify.channel import Channel, ChannelError, Closed, Silent
@@ -20,10 +20,12 @@ from verify.judging import Bench, Verdict, not_run
 from verify.labs import read_lab
 from verify.machine import use_caches
 from verify.plain import Plain
+from verify.privileges import die_with, hide_memory
 from verify.results import READING
-from verify.sealing import die_with, hide_memory
 from verify.text import clean
 from verify.trial import Failure
+
+_SEALS: Final = 20.0  # seconds in which a process must be sealed
 
 
 class Sealed:
@@ -43,8 +45,14 @@ class Sealed:
         return self._deadline - time.monotonic()
 
     def start(self) -> str | None:
-        """Have the exercise read in a new process; return what is wrong with the file, or None."""
+        """Have the exercise read in a new process; return what is wrong with the file, or None.
+
+        Raises:
+            ChannelError: the process could not be sealed, which is no fault of the exercise's:
+                nothing of it has been read.
+        """
         self._channel = Channel(socket.socket(fileno=self._ask_supervisor("start")))
+        self._channel.receive(_SEALS)
         told: dict[str, Plain] = {
             "exercise": self._exercise,
             "scene": (self._bench.lab.folder / "scene.py").read_bytes(),

@@ -84,6 +84,7 @@ def main() -> None:
     """Serve the judge until it closes the channel."""
     channel = Channel(socket.socket(fileno=CHANNEL_FD))
     try:
+        channel.send({"sealed": True})  # what goes wrong before this is not the exercise's
         _serve(channel)
     except ChannelError:
         return  # the judge has ended, or learner code has broken the channel: it shows there

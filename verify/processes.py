@@ -1,27 +1,28 @@
-"""The supervisor's children: the zygote, the judges and learners forked from it, and strays."""
+"""The supervisor's children: the zygote, the judges and keepers forked from it, and strays."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from typing import Any
 
-from verify import sealing
+from verify import privileges, sealing
 from verify.channel import Channel, ChannelError, pair
-from verify.plain import Plain
+from verify.pids import children, reap
 
 _STARTS = 120.0  # seconds for the imports, on a slow disk
 _FORKS = 10.0
 _ENDS = 10.0
 _ENDS_SOON = 0.1
+_FORKS_EACH = 1000  # of one zygote; a job takes two
 
 log = logging.getLogger("verify.processes")
 
@@ -38,18 +39,20 @@ class Family:
         self._own: set[int] = set()
         self._zygote: subprocess.Popen[bytes] | None = None
         self._control: Channel | None = None
+        self._forks = 0
+        self._stopped = False
         # A child that dies with its parent dies with the *thread* that started it (prctl(2),
         # PR_SET_PDEATHSIG), so one thread that lives as long as the process starts them all.
         self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="starter")
-        sealing.adopt_orphans()
+        privileges.adopt_orphans()
 
     def start(self) -> None:
         """Start the zygote and wait until its imports are done."""
         with self._lock:
             self._start()
 
-    def fork(self, role: str, fds: list[int], **told: Plain) -> int:
-        """Fork a ``judge`` or a ``learner`` with ``fds`` and return its pid.
+    def fork(self, role: str, channel: socket.socket) -> int:
+        """Fork a ``judge`` or a ``keeper`` at the other end of ``channel``; return its pid.
 
         Raises:
             ZygoteError: the zygote did not, even when started anew.
@@ -57,7 +60,7 @@ class Family:
         with self._lock:
             for first in (True, False):
                 try:
-                    pid = self._fork(role, fds, told)
+                    pid = self._fork(role, channel.fileno())
                 except (ChannelError, OSError) as error:
                     if not first:
                         raise ZygoteError(f"a {role} could not be started: {error}") from error
@@ -65,8 +68,34 @@ class Family:
                     self._start()
                 else:
                     self._own.add(pid)
+                    if self._forks == _FORKS_EACH:
+                        self.renew()  # what could have been done to one ends with it
                     return pid
         raise AssertionError("not reached")
+
+    def renew(self) -> None:
+        """Start the zygote anew, in the background; the next fork waits for it.
+
+        For after a process that ended as it should not, whatever it may have done.
+        """
+        threading.Thread(target=self._renew, daemon=True).start()
+
+    def _renew(self) -> None:
+        with self._lock, contextlib.suppress(ZygoteError):  # the next fork says what is wrong
+            if not self._stopped:
+                self._stop_zygote()
+                self._start()
+
+    def run(self, command: list[str], **how: Any) -> int:
+        """Run a program of ours, which no sweep takes for a stray; return its exit code."""
+        with self._lock:
+            program = subprocess.Popen(command, **how)  # noqa: S603 - our own words
+            self._own.add(program.pid)
+        try:
+            return program.wait()
+        finally:
+            with self._lock:
+                self._own.discard(program.pid)
 
     def end(self, pid: int) -> None:
         """Kill ``pid`` and its process group and reap it; never wait for ever.
@@ -94,19 +123,6 @@ class Family:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 kill(pid, signal.SIGKILL)
 
-    def ended(self, pid: int, seconds: float) -> int | None:
-        """Return the wait status of ``pid`` if it ends by itself within ``seconds``, else None."""
-        deadline = time.monotonic() + seconds
-        while True:
-            done, status = os.waitpid(pid, os.WNOHANG)
-            if done:
-                with self._lock:
-                    self._own.discard(pid)
-                return status
-            if time.monotonic() >= deadline:
-                return None
-            time.sleep(0.002)
-
     def sweep(self) -> None:
         """Kill what a learner left behind, until nothing is left or it took too long."""
         deadline = time.monotonic() + _ENDS
@@ -130,13 +146,14 @@ class Family:
     def stop(self) -> None:
         """End every child."""
         with self._lock:
+            self._stopped = True
             self._stop_zygote()
             self._own.clear()
         self.sweep()
         self._starter.shutdown()
 
     def _strays(self) -> list[int]:
-        """Return the children that are neither the zygote nor a known judge or learner."""
+        """Return the children that are neither the zygote nor a known judge or keeper."""
         known = self._own | ({self._zygote.pid} if self._zygote else set())
         return [pid for pid in children(os.getpid()) if pid not in known]
 
@@ -162,10 +179,11 @@ class Family:
             self._stop_zygote()
             raise ZygoteError(f"the libraries could not be imported: {error}") from error
 
-    def _fork(self, role: str, fds: list[int], told: dict[str, Plain]) -> int:
+    def _fork(self, role: str, fd: int) -> int:
         if self._control is None:
             raise ChannelError("there is no zygote")
-        self._control.send({**told, "role": role, "supervisor": os.getpid()}, fds, _FORKS)
+        self._forks += 1
+        self._control.send({"role": role, "supervisor": os.getpid()}, [fd], _FORKS)
         answer = self._control.receive(_FORKS)
         if not isinstance(answer, dict) or not isinstance(answer.get("pid"), int):
             raise ChannelError("the zygote gave no pid")
@@ -179,36 +197,7 @@ class Family:
             self._zygote.kill()
             self._zygote.wait()
             self._zygote = None
-
-
-@dataclasses.dataclass
-class LearnerProcess:
-    """A learner: its pid (0 once reaped), its output pipe (-1 once closed), how much came."""
-
-    pid: int
-    output: int
-    received: int = 0
-    overflowed: bool = False
-
-
-def reap(pid: int) -> bool:
-    """Return whether ``pid`` has ended and is reaped, now or before; never wait."""
-    try:
-        return os.waitpid(pid, os.WNOHANG)[0] == pid
-    except ChildProcessError:
-        return True
-
-
-def children(parent: int) -> list[int]:
-    """Return the pids whose parent is ``parent``, from /proc."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            with contextlib.suppress(OSError, IndexError, ValueError):
-                fields = (entry / "stat").read_text("ascii", "replace").rpartition(")")[2].split()
-                if int(fields[1]) == parent:
-                    found.append(int(entry.name))
-    return found
+        self._forks = 0
 
 
 def describe(status: int) -> tuple[str, str]:

@@ -1,43 +1,33 @@
 """What the learner's process may do: set once, in the child, before any of its code is read.
 
-This is the seam for the whole sealing. What stands today: a process group and session of its own,
-limits on time, memory, files and processes, a new allow-listed environment, no inherited
-descriptors, no new privileges, and a user of its own when the runner was started as root. What
-does not stand yet: a file system wall (Landlock) and a system call filter (seccomp), so the level
-is ``partial``: learner code can still read what its user may read, open sockets, and, where it has
-no user of its own, send signals to the runner. It cannot read the memory of judge or runner.
+A process group and session of its own, limits on time, memory, files and processes, a new
+allow-listed environment, no inherited descriptors, no new privileges, no capability; a user of its
+own where the runner was started as root; a file wall (`verify.landlock`) and a system call filter
+(`verify.seccomp`) where the kernel has them. `verify.walls` says what stands on this machine.
+
+What that does not cover: a hole in the kernel or in a GPU's driver, and how long things take.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import dataclasses
 import os
 import resource
-import secrets
-import signal
-import socket
-import stat
 import sys
 import tempfile
 from pathlib import Path
 from typing import Final
 
+from verify import landlock, privileges, seccomp
 from verify.labs import Limits
+from verify.landlock import Right
 
-LEARNER_UIDS: Final = range(59_000, 59_064)  # no passwd entries; each runner takes one
-CONTAINER_UIDS: Final = range(59_064, 59_128)  # of the runners inside an image
-LEVEL: Final = "partial"
 CHANNEL_FD: Final = 3
 
-_CAPABILITY_VERSION_3: Final = 0x20080522
-_PR_SET_PDEATHSIG: Final = 1
-_PR_SET_DUMPABLE: Final = 4
-_PR_SET_NO_NEW_PRIVS: Final = 38
-_PR_SET_CHILD_SUBREAPER: Final = 36
 _OPEN_FILES: Final = 512
 _PROCESSES: Final = 128
+_PACKAGE: Final = str(Path(__file__).parent)
 
 PASSED_ON: Final = (
     *("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"),
@@ -70,16 +60,20 @@ class Seal:
         directory: Its working, home and temporary directory; it makes that itself, because a
             runner that is root without further rights could not give one away.
         uid: The user and group to become, or None to stay what the runner is.
-        supervisor: The process whose death must be its death.
+        parent: The process whose death must be its death.
         limits: What the job may take.
         address_space: Whether memory is limited by address space; CUDA cannot live under that.
+        files: Whether to put up the file wall.
+        system_calls: Whether to filter system calls.
     """
 
     directory: str
     uid: int | None
-    supervisor: int
+    parent: int
     limits: Limits
     address_space: bool
+    files: bool
+    system_calls: bool
 
 
 def close(seal: Seal, channel: int, output: int) -> None:
@@ -89,7 +83,7 @@ def close(seal: Seal, channel: int, output: int) -> None:
         OSError: a wall could not be set up; the caller must not go on.
     """
     os.setsid()
-    prctl(_PR_SET_DUMPABLE, 1)  # forked from a hidden process; its own /proc/self it may have
+    privileges.show_memory()  # forked from a hidden process; its own /proc/self it may have
     _descriptors(channel, output)
     _environment(seal.directory)
     Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
@@ -98,112 +92,53 @@ def close(seal: Seal, channel: int, output: int) -> None:
         os.setgroups([])
         os.setresgid(seal.uid, seal.uid, seal.uid)
         os.setresuid(seal.uid, seal.uid, seal.uid)
-        prctl(_PR_SET_DUMPABLE, 1)  # a changed user takes its own /proc/self away
-    prctl(_PR_SET_NO_NEW_PRIVS, 1)  # before the next line: no program gives anything back
-    drop_capabilities()
-    die_with(seal.supervisor)
+        privileges.show_memory()  # a changed user takes its own /proc/self away
+    privileges.set_no_new_privileges()  # before the next line: no program gives anything back
+    privileges.drop_capabilities()
+    privileges.die_with(seal.parent)
     os.umask(0o077)
     with contextlib.suppress(FileExistsError):  # an earlier process of this job has made it
         Path(seal.directory).mkdir()
     os.chdir(seal.directory)
+    if seal.files:
+        landlock.restrict(reachable(seal.directory))
+    if seal.system_calls:
+        seccomp.install()
 
 
-def walls(uid: int | None) -> list[str]:
-    """Return the names of the walls that `close` puts up."""
-    user = ["user"] if uid is not None else []
-    return ["process", "limits", "environment", "descriptors", "no-new-privileges", *user]
+def reachable(directory: str) -> dict[str, Right]:
+    """Return all that a learner's process may do with files; no lab and no key is among them.
 
-
-@dataclasses.dataclass(frozen=True)
-class LearnerUser:
-    """Who learner code runs as.
-
-    Attributes:
-        uid: A user that no other runner's learners have, or None: the runner's own.
-        reason: Why it is the runner's own.
-        claim: Holds the uid for as long as it is open.
+    Python, the libraries, the judge's public code, what the C library, torch and a GPU's driver
+    look at, and ``directory``, which is the job's own.
     """
-
-    uid: int | None
-    reason: str = ""
-    claim: socket.socket | None = None
-
-
-def claim_user() -> LearnerUser:
-    """Claim a user for this runner's learners, and end what an earlier holder left running."""
-    if os.geteuid() != 0:
-        return LearnerUser(None, "the runner was not started as root")
-    for prefix in (sys.base_prefix, sys.prefix):
-        for folder in (Path(prefix), *Path(prefix).parents):
-            if not folder.stat().st_mode & stat.S_IXOTH:
-                return LearnerUser(None, f"other users cannot reach {prefix} through {folder}")
-    for uid in _uids():
-        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        try:  # an abstract name: nobody can hold it twice, and it goes with its holder
-            claim.bind(f"\0verify-learner-{uid}")
-        except OSError:
-            claim.close()
-            continue
-        end_all_of(uid)
-        return LearnerUser(uid, claim=claim)
-    return LearnerUser(None, "every learner user is taken by another runner")
+    devices = [str(device) for device in Path("/dev").glob("nvidia*")]
+    return {
+        **dict.fromkeys(("/usr", "/lib", "/lib64", "/bin"), landlock.RUN),
+        **dict.fromkeys((sys.prefix, sys.base_prefix), landlock.RUN),
+        _PACKAGE: landlock.READ,
+        **dict.fromkeys(_READ, landlock.READ),
+        **dict.fromkeys((*_DEVICES, *devices), landlock.USE),
+        "/dev/shm": landlock.OWN,  # noqa: S108 - semaphores and batches of a DataLoader's workers
+        directory: landlock.OWN,
+    }
 
 
-def _uids() -> list[int]:
-    """Return the users to choose from, in the order in which to try them.
-
-    The kernel counts a user's processes over all containers, but a container sees no other's
-    claims: there any order is as good, and the chance that two take the same one is small.
-    """
-    if not (Path(__file__).parents[1] / "manifest.json").exists():
-        return list(LEARNER_UIDS)
-    return secrets.SystemRandom().sample(CONTAINER_UIDS, len(CONTAINER_UIDS))
-
-
-def end_all_of(uid: int) -> None:
-    """Kill every process of ``uid``."""
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if entry.name.isdecimal() and entry.stat().st_uid == uid:
-                os.kill(int(entry.name), signal.SIGKILL)
+_READ: Final = (
+    *("/etc/ld.so.cache", "/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/etc/localtime"),
+    *("/etc/alternatives", "/etc/host.conf", "/etc/mime.types"),
+    *("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/loadavg"),
+    *("/proc/version", "/proc/filesystems", "/proc/sys/vm", "/proc/sys/kernel/osrelease"),
+    *("/proc/driver/nvidia", "/sys/devices/system", "/sys/fs/cgroup", "/sys/module/nvidia"),
+    *("/sys/bus/pci", "/sys/devices/pci0000:00"),
+)
+_DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 
 
 def clean_environment() -> dict[str, str]:
     """Return the environment that the zygote is started with."""
     kept = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     return {"LANG": "C.UTF-8", **kept, **FIXED}
-
-
-def drop_capabilities() -> None:
-    """Give up every capability; where a learner had to stay root, it is root in name alone."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    if libc.capset(header, (ctypes.c_uint32 * 6)()) != 0:
-        raise OSError(ctypes.get_errno(), "capset")
-
-
-def hide_memory() -> None:
-    """Take this process's memory, environment and descriptors out of its own user's reach."""
-    prctl(_PR_SET_DUMPABLE, 0)
-
-
-def adopt_orphans() -> None:
-    """Become the parent of every descendant whose own parent ends."""
-    prctl(_PR_SET_CHILD_SUBREAPER, 1)
-
-
-def die_with(parent: int) -> None:
-    """Have this process killed when ``parent`` ends, also if that happened a moment ago."""
-    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-def prctl(option: int, argument: int) -> None:
-    """Set one property of this process, see man 2 prctl; raise `OSError` if that fails."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(option, ctypes.c_ulong(argument), 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), f"prctl({option}, {argument})")
 
 
 def _descriptors(channel: int, output: int) -> None:

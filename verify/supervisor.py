@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import logging
 import os
+import queue
 import secrets
 import signal
 import socket
@@ -17,16 +18,18 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from verify import describe, sealing
+from verify import describe, privileges, users, walls
 from verify.channel import PROTOCOL, Channel, ChannelError, refuse_descriptors
 from verify.endpoint import listening
-from verify.job import Abandoned, Job, Submission, error_result, remove_leftovers
+from verify.job import Abandoned, Job, Slot, Submission, error_result
 from verify.labs import Lab, LabError, find_labs
+from verify.leftovers import remove_leftovers
 from verify.plain import Plain
 from verify.processes import Family, ZygoteError
 from verify.results import CheckResult, SkillResult, is_ready
@@ -47,8 +50,34 @@ class Refused(Exception):
     """The request is not one that can be served; the message says why."""
 
 
+class _Turn:
+    """One submission of a request, and what is to be told of it, in order."""
+
+    def __init__(self, lab: Lab, submission: Submission, *, practice: bool) -> None:
+        self.lab = lab
+        self.submission = submission
+        self.practice = practice
+        self._told: queue.SimpleQueue[dict[str, Plain] | BaseException | None]
+        self._told = queue.SimpleQueue()
+
+    def tell(self, event: dict[str, Plain]) -> None:
+        """Add an event."""
+        self._told.put(event)
+
+    def end(self, error: BaseException | None) -> None:
+        """Add nothing more; ``error`` is what ended it too early."""
+        self._told.put(error)
+
+    def events(self) -> Iterator[dict[str, Plain]]:
+        """Yield the events as they come; raise what ended the turn too early."""
+        while (told := self._told.get()) is not None:
+            if isinstance(told, BaseException):
+                raise told
+            yield told
+
+
 class Supervisor:
-    """Serves clients, one thread each, and judges one job at a time."""
+    """Serves clients, one thread each, and judges as many jobs at a time as it has slots."""
 
     def __init__(self, labs: Path, results: Path, runtime: str) -> None:
         self._labs = labs
@@ -56,13 +85,16 @@ class Supervisor:
         self._unfinished = self._store.interrupt_running()
         for left in self._unfinished:
             log.warning("left unfinished by a runner that was killed: %s", left)
-        self._user = sealing.claim_user()
-        self._environment = describe.environment(runtime, self._user)
+        self._users = users.claim(_slots())
+        found = walls.look(user=bool(self._users.uids), reason=self._users.reason)
+        self._environment = describe.environment(runtime, found)
         self._code = describe.code_hash()  # as it was when this process began
-        self._one_job = threading.Lock()
+        self._slots: queue.SimpleQueue[Slot] = queue.SimpleQueue()
+        for uid in self._users.uids or [None] * _slots():
+            self._slots.put(Slot(uid, found))
         self._clients = threading.BoundedSemaphore(_CLIENTS)
         self._family = Family()
-        remove_leftovers()
+        remove_leftovers(self._family)
 
     def start(self) -> None:
         """Start the process that jobs are forked from."""
@@ -182,44 +214,68 @@ class Supervisor:
         drawn = secrets.randbits(48) if seed is None else seed  # after the files were frozen
         environment = msgspec.to_builtins(self._environment)
         self._tell(client, {"event": "environment", "seed": drawn, "environment": environment})
-        for lab, exercise, trouble in wanted:
-            submission = Submission(exercise, trouble, drawn)
-            with self._turn(client):
-                skill = self._judge(client, lab, submission, practice=practice or seed is not None)
-            self._tell(client, {"event": "skill", "skill": msgspec.to_builtins(skill)})
+        turns = [
+            _Turn(lab, Submission(exercise, trouble, drawn), practice=practice or seed is not None)
+            for lab, exercise, trouble in wanted
+        ]
+        with ThreadPoolExecutor(min(len(turns), _slots())) as pool:
+            for turn in turns:
+                pool.submit(self._take_turn, client, turn)
+            try:
+                for turn in turns:  # what is judged beside the first is told after it
+                    for event in turn.events():
+                        self._tell(client, event)
+            except Abandoned:
+                pool.shutdown(cancel_futures=True)
+                raise
         self._tell(client, {"event": "done"})
 
+    def _take_turn(self, client: Channel, turn: _Turn) -> None:
+        """Judge one submission as soon as there is a slot for it."""
+        try:
+            with self._slot(client, turn) as slot:
+                skill = self._judge(client, turn, slot)
+            turn.tell({"event": "skill", "skill": msgspec.to_builtins(skill)})
+        except BaseException as error:  # noqa: BLE001 - raised again where the client is told
+            turn.end(error)
+        else:
+            turn.end(None)
+
     @contextlib.contextmanager
-    def _turn(self, client: Channel) -> Iterator[None]:
-        """Wait until no other job is judged; the client is told that it waits."""
-        while not self._one_job.acquire(timeout=_WAITING_SECONDS):
-            self._tell(client, {"event": "waiting"})
+    def _slot(self, client: Channel, turn: _Turn) -> Iterator[Slot]:
+        """Wait until there is a slot; the client is told that it waits."""
+        while True:
+            try:
+                slot = self._slots.get(timeout=_WAITING_SECONDS)
+            except queue.Empty:
+                turn.tell({"event": "waiting"})
+                if client.gone():
+                    raise Abandoned from None
+            else:
+                break
         try:
             if client.gone():
                 raise Abandoned
-            yield
+            yield slot
         finally:
-            self._one_job.release()
+            self._slots.put(slot)
 
-    def _judge(
-        self, client: Channel, lab: Lab, submission: Submission, *, practice: bool
-    ) -> SkillResult:
+    def _judge(self, client: Channel, turn: _Turn, slot: Slot) -> SkillResult:
         """Judge one submission; each result is on disk before the client is told it."""
-        identity = self._store.start(lab.skill, submission.seed, practice, submission.sha256)
-        self._tell(
-            client, {"event": "job", "skill": lab.skill, "title": lab.title, "job": identity}
-        )
+        lab, submission = turn.lab, turn.submission
+        identity = self._store.start(lab.skill, submission.seed, turn.practice, submission.sha256)
+        turn.tell({"event": "job", "skill": lab.skill, "title": lab.title, "job": identity})
         checks: list[CheckResult] = []
 
         def keep(result: CheckResult) -> None:
             self._store.add(identity, len(checks), result)
             checks.append(result)
-            self._tell(client, {"event": "result", "result": msgspec.to_builtins(result)})
+            turn.tell({"event": "result", "result": msgspec.to_builtins(result)})
 
-        job = Job(self._family, lab, submission, self._user.uid)
+        job = Job(self._family, lab, submission, slot)
         try:
             for result in job.run(
-                client, lambda name: self._tell(client, {"event": "started", "check": name})
+                client, lambda name: turn.tell({"event": "started", "check": name})
             ):
                 keep(result)
         except Abandoned:
@@ -232,7 +288,7 @@ class Supervisor:
                 keep(failed)
             except sqlite3.Error:  # the results file itself may be what fails: then it is only told
                 checks.append(failed)
-                self._tell(client, {"event": "result", "result": msgspec.to_builtins(failed)})
+                turn.tell({"event": "result", "result": msgspec.to_builtins(failed)})
         with contextlib.suppress(sqlite3.Error):  # left running, the next runner names it
             self._store.finish(identity)
         return SkillResult(
@@ -253,6 +309,11 @@ class Supervisor:
             client.send(event, seconds=5.0)
 
 
+def _slots() -> int:
+    """Return how many jobs are judged at a time: as many as cores, and one on a GPU."""
+    return 1 if Path("/dev/nvidiactl").exists() else len(os.sched_getaffinity(0))
+
+
 def _seed(told: dict[str, Any]) -> int | None:
     seed = told.get("seed")
     if seed is not None and (type(seed) is not int or not 0 <= seed < 2**63):
@@ -271,7 +332,7 @@ def main() -> None:
     parser.add_argument("--runtime", default="local", help="the name of this runtime in results")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    sealing.hide_memory()
+    privileges.hide_memory()
     signal.signal(signal.SIGTERM, lambda *_: _stop())
     supervisor = Supervisor(options.labs, options.results, options.runtime)
     try:

@@ -18,11 +18,10 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-from verify import sealing
+from verify import privileges
 from verify.channel import Channel, Closed
-from verify.labs import Limits
 
-OURS = ("verify.judge", "verify.learner")
+OURS = ("verify.judge", "verify.keeper")
 """Not at the top: they import torch, and until `main` this process is not hidden."""
 
 PRELOADED = (
@@ -41,8 +40,8 @@ def main() -> None:
     parser.add_argument("--control", type=int, required=True)
     parser.add_argument("--supervisor", type=int, required=True)
     options = parser.parse_args()
-    sealing.hide_memory()  # judges are forked from here: who could write here would be one
-    sealing.die_with(options.supervisor)
+    privileges.hide_memory()  # judges are forked from here: who could write here would be one
+    privileges.die_with(options.supervisor)
     control = Channel(socket.socket(fileno=options.control))
     preload()
     control.send({"ready": True})
@@ -114,17 +113,14 @@ def _wait_for_adoption(between: int, supervisor: int) -> None:
 
 
 def _run(control: Channel, told: dict[str, Any], fds: list[int]) -> NoReturn:
-    """Be the judge or the learner; never return into the zygote's loop."""
-    from verify import judge, learner  # noqa: PLC0415 - in memory since `preload`
+    """Be a judge or a keeper; never return into the zygote's loop."""
+    from verify import judge, keeper  # noqa: PLC0415 - in memory since `preload`
 
     status = 1
     try:
         control.close()
-        if told["role"] == "judge":
-            judge.main(fds[0], told["supervisor"])
-        else:
-            sealing.close(_seal(told), fds[0], fds[1])
-            learner.main()
+        role = judge if told["role"] == "judge" else keeper
+        role.main(fds[0], told["supervisor"])
         status = 0
     except BaseException:  # noqa: BLE001 - it must not unwind into the zygote
         traceback.print_exc()
@@ -133,16 +129,6 @@ def _run(control: Channel, told: dict[str, Any], fds: list[int]) -> NoReturn:
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(status)
-
-
-def _seal(told: dict[str, Any]) -> sealing.Seal:
-    return sealing.Seal(
-        directory=told["directory"],
-        uid=told["uid"],
-        supervisor=told["supervisor"],
-        limits=Limits(**told["limits"]),
-        address_space=told["address_space"],
-    )
 
 
 if __name__ == "__main__":

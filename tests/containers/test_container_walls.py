@@ -12,7 +12,7 @@ import pytest
 
 from tests.containers.conftest import Lab
 from verify import client
-from verify.sealing import CONTAINER_UIDS
+from verify.users import CONTAINER_UIDS
 
 KEYS = ("checks.py", "solution.py", "misconceptions.py")
 

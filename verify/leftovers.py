@@ -1,0 +1,52 @@
+"""What learner code leaves in folders that outlive its job, and its removal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from verify.processes import Family
+
+_SHARED: Final = ("/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue")  # noqa: S108
+
+
+def remove_leftovers(family: Family) -> None:
+    """Remove the job directories of runners that were killed."""
+    for directory in Path(tempfile.gettempdir()).glob("verify-*-*"):
+        owner = directory.name.split("-")[1]
+        if owner.isdecimal() and not Path(f"/proc/{owner}").exists():
+            remove(family, str(directory))
+
+
+def remove(family: Family, directory: str) -> None:
+    """Remove a job's directory, however deep: `shutil.rmtree` recurses and ends in an error.
+
+    Its owner does it: root in a container may not write in others' folders.
+    """
+    try:
+        owner = os.lstat(directory).st_uid
+    except FileNotFoundError:
+        return
+    how = {"user": owner, "group": owner, "extra_groups": []} if os.geteuid() == 0 and owner else {}
+    program = ["rm", "-rf", "--", directory]
+    if family.run(program, stderr=subprocess.DEVNULL, **how) == 0:
+        return
+    # A folder closed to its owner keeps what is in it. (A link never gets here: rm removes it.)
+    family.run(["chmod", "-R", "u+rwX", "--", directory], stderr=subprocess.DEVNULL, **how)
+    family.run(program, stderr=subprocess.DEVNULL, **how)
+
+
+def remove_all_of(family: Family, uid: int) -> None:
+    """Remove what ``uid`` left in the folders that everybody may write to.
+
+    The next learner has the same user: nothing may wait there for it, or take its room.
+    """
+    for folder in _SHARED:
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(folder):
+                if entry.stat(follow_symlinks=False).st_uid == uid:
+                    remove(family, entry.path)
