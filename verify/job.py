@@ -16,11 +16,13 @@ from typing import Final
 
 import msgspec
 
+from verify import memory_guard
 from verify.channel import GONE, Channel, ChannelError, pair, refuse_descriptors
 from verify.labs import Lab
 from verify.learners import Keeper, Terms
 from verify.leftovers import remove, remove_all_of
 from verify.machine import caches
+from verify.memory_guard import Shortage
 from verify.plain import Plain
 from verify.processes import Family, ZygoteError, describe
 from verify.results import CheckResult
@@ -29,6 +31,10 @@ from verify.walls import Walls
 
 READ_OUTPUT: Final = 8 * 1024 * 1024  # more than that and the process is ended
 _GRACE: Final = 30.0  # seconds the judge may need beyond the learner's limit
+_WATCHES: Final = 0.25  # seconds from one look at the machine's memory to the next
+_MAKE_ROOM: Final = (
+    "Likely cause: other programs hold the memory. Type: ps -eo rss,args --sort=-rss"
+)
 _CAUSES: Final = frozenset({"crashed", "timeout", "protocol"})
 
 
@@ -83,6 +89,7 @@ class Job:
         name = f"verify-{os.getpid()}-{secrets.token_hex(8)}"
         self._directory = str(Path(tempfile.gettempdir(), name))
         self._keeper: Keeper | None = None
+        self._short: Shortage | None = None
         self._output = _Output(lab.limits.output_bytes)
 
     @property
@@ -97,6 +104,8 @@ class Job:
             JobError: the judge did not finish.
             Abandoned: ``client`` has gone; what was decided before stands.
         """
+        if short := memory_guard.shortage() or memory_guard.gpu_shortage():
+            raise JobError(f"Nothing is judged now: {short}. {_MAKE_ROOM}")
         channel, theirs = pair()
         judge = None
         try:
@@ -158,7 +167,8 @@ class Job:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise JobError("the judge did not finish in time")
-            ready = {fd for fd, _ in poller.poll(left * 1000)}
+            ready = {fd for fd, _ in poller.poll(min(left, _WATCHES) * 1000)}
+            self._guard_memory()
             if self._output.reader in ready and self._output.read():
                 assert self._keeper is not None
                 self._keeper.kill()
@@ -166,6 +176,13 @@ class Job:
                 raise Abandoned
             if judge.fileno() in ready:
                 return
+
+    def _guard_memory(self) -> None:
+        """Kill the learner when the machine's memory falls under the floor."""
+        if self._keeper is not None and self._short is None:
+            self._short = memory_guard.shortage()
+            if self._short is not None:
+                self._keeper.kill()
 
     def _start_learner(self, judge: Channel) -> None:
         if self._keeper is None:
@@ -199,6 +216,10 @@ class Job:
         if self._output.overflowed:
             limit = READ_OUTPUT // 1024**2
             return {"cause": "output", "message": f"The process printed more than {limit} MiB."}
+        if self._short is not None:
+            message = f"The process was ended to save the machine: {self._short}."
+            self._short = None
+            return {"cause": "memory", "message": message}
         if status is None:
             return {"cause": cause if cause in _CAUSES else "protocol", "message": ""}
         if os.WIFSIGNALED(status):

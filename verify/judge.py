@@ -7,7 +7,6 @@ supervisor each verdict as it falls.
 
 from __future__ import annotations
 
-import random
 import socket
 import time
 import traceback
@@ -22,6 +21,7 @@ from verify.machine import use_caches
 from verify.plain import Plain
 from verify.privileges import die_with, hide_memory
 from verify.results import READING
+from verify.scene import begin_anew
 from verify.text import clean
 from verify.trial import Failure
 
@@ -127,7 +127,7 @@ def main(fd: int, supervisor_pid: int) -> None:
 
 
 def _judge(supervisor: Channel, told: dict[str, Any]) -> None:
-    random.seed()  # not the zygote's state, which every judge would share
+    begin_anew(threads=1)
     bench = Bench(read_lab(Path(told["folder"])))
     learner = Sealed(supervisor, bench, told["exercise"] or b"")
     unmet: dict[str, str] = {}

@@ -18,12 +18,21 @@ class LabError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What one job may take."""
+    """What one job may take.
+
+    Attributes:
+        seconds: Of time, for all of its checks.
+        memory_bytes: Beyond what the libraries map.
+        file_bytes: In each file.
+        output_bytes: Of what it prints that are kept.
+        threads: That torch may use; jobs run beside each other, one for each core.
+    """
 
     seconds: float = 60.0
     memory_bytes: int = 4 * 1024**3
     file_bytes: int = 64 * 1024**2
     output_bytes: int = 64 * 1024
+    threads: int = 1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,7 @@ from verify.channel import Channel, ChannelError
 from verify.codec import CodecError
 from verify.extract import Source
 from verify.plain import Plain
-from verify.scene import EXERCISE, load_module, play
+from verify.scene import EXERCISE, begin_anew, load_module, play
 from verify.sealing import CHANNEL_FD
 from verify.text import clean
 
@@ -80,9 +80,10 @@ class Exercise:
             raise NameError(why).with_traceback(error.__traceback__) from None
 
 
-def main() -> None:
-    """Serve the judge until it closes the channel."""
+def main(threads: int) -> None:
+    """Serve the judge until it closes the channel; torch may use so many ``threads``."""
     channel = Channel(socket.socket(fileno=CHANNEL_FD))
+    begin_anew(threads)
     try:
         channel.send({"sealed": True})  # what goes wrong before this is not the exercise's
         _serve(channel)

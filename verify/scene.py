@@ -8,12 +8,14 @@ learner's process ``exercise`` holds the learner's functions; in the judge's a m
 from __future__ import annotations
 
 import importlib.util
+import random
 import sys
 import traceback
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 
 from verify.plain import Plain, Raised
@@ -38,6 +40,17 @@ def play(
         return plain(scene(exercise, **given))
     except BaseException as error:  # noqa: BLE001 - learner code may raise anything at all
         return raised(error)
+
+
+def begin_anew(threads: int) -> None:
+    """Give a process that was forked randomness of its own, and torch its number of threads.
+
+    The generators' states are the zygote's, the same in every process that is forked from it.
+    """
+    random.seed()
+    np.random.seed()  # the global one is what exercises use
+    torch.seed()
+    torch.set_num_threads(threads)
 
 
 def attempt(function: Callable[..., Any], *arguments: object) -> Plain:
