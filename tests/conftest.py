@@ -43,10 +43,16 @@ class Runner:
         command += ["--labs", str(self.labs), "--results", str(self.results)]
         with (self.folder / "runner.log").open("ab") as log:
             self.process = subprocess.Popen(command, stderr=log, **self.how)
+        self.wait()
+        return self
+
+    def wait(self) -> None:
+        """Wait until it answers."""
+        assert self.process is not None
         for _ in range(600):
             with contextlib.suppress(client.NoRunner):
                 client.hello(self.socket)
-                return self
+                return
             assert self.process.poll() is None, (self.folder / "runner.log").read_text()
             time.sleep(0.05)
         raise AssertionError("the runner did not come up")

@@ -20,13 +20,16 @@ from verify import memory_guard
 from verify.channel import GONE, Channel, ChannelError, pair, refuse_descriptors
 from verify.labs import Lab
 from verify.learners import Keeper, Terms
-from verify.leftovers import remove, remove_all_of
+from verify.leftovers import remove, remove_all_of, remove_shared_memory, shared_memory
 from verify.machine import caches
 from verify.memory_guard import Shortage
+from verify.pids import threads_of
 from verify.plain import Plain
 from verify.processes import Family, ZygoteError, describe
 from verify.results import CheckResult
+from verify.sealing import PROCESSES
 from verify.text import clean
+from verify.users import in_image
 from verify.walls import Walls
 
 READ_OUTPUT: Final = 8 * 1024 * 1024  # more than that and the process is ended
@@ -88,6 +91,7 @@ class Job:
         self._slot = slot
         name = f"verify-{os.getpid()}-{secrets.token_hex(8)}"
         self._directory = str(Path(tempfile.gettempdir(), name))
+        self._shared_memory = shared_memory()
         self._keeper: Keeper | None = None
         self._short: Shortage | None = None
         self._output = _Output(lab.limits.output_bytes)
@@ -202,6 +206,7 @@ class Job:
             directory=self._directory,
             uid=self._slot.uid,
             limits=self._lab.limits,
+            processes=_processes(self._slot.uid),
             address_space=not Path("/dev/nvidiactl").exists(),
             files=bool(self._slot.walls.files),
             system_calls=self._slot.walls.system_calls,
@@ -241,6 +246,8 @@ class Job:
         remove(self._family, self._directory)
         if self._slot.uid is not None:
             remove_all_of(self._family, self._slot.uid)
+        else:
+            remove_shared_memory(self._shared_memory)
 
 
 class _Output:
@@ -284,6 +291,19 @@ class _Output:
             if self._received == before and self.reader >= 0:
                 os.close(self.reader)
                 self.reader = -1
+
+
+def _processes(uid: int | None) -> int | None:
+    """Return how many processes the learner's user may have.
+
+    The kernel counts a user's over all containers, and root's not at all: so where learners share
+    the runner's user inside a container, its own limit on processes has to do.
+    """
+    if uid is not None:
+        return PROCESSES
+    if os.geteuid() == 0 or in_image():
+        return None
+    return threads_of(os.geteuid()) + PROCESSES
 
 
 def error_result(message: str) -> CheckResult:

@@ -21,6 +21,7 @@ class Terms:
     directory: str
     uid: int | None
     limits: Limits
+    processes: int | None
     address_space: bool
     files: bool
     system_calls: bool

@@ -11,7 +11,8 @@ from typing import Final
 
 from verify.processes import Family
 
-_SHARED: Final = ("/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue")  # noqa: S108
+_SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108
+_SHARED: Final = ("/tmp", "/var/tmp", _SHARED_MEMORY, "/dev/mqueue")  # noqa: S108
 
 
 def remove_leftovers(family: Family) -> None:
@@ -38,6 +39,37 @@ def remove(family: Family, directory: str) -> None:
     # A folder closed to its owner keeps what is in it. (A link never gets here: rm removes it.)
     family.run(["chmod", "-R", "u+rwX", "--", directory], stderr=subprocess.DEVNULL, **how)
     family.run(program, stderr=subprocess.DEVNULL, **how)
+
+
+def shared_memory() -> frozenset[str]:
+    """Return the names in the folder of shared memory, which a learner may write to."""
+    with contextlib.suppress(OSError):
+        return frozenset(os.listdir(_SHARED_MEMORY))  # noqa: PTH208 - names are what is wanted
+    return frozenset()
+
+
+def remove_shared_memory(before: frozenset[str]) -> None:
+    """Remove what came into shared memory since ``before``, is ours, and is in nobody's use.
+
+    For learners that have no user of their own: what they leave cannot be told by its owner, and
+    other programs of the same user have theirs there too.
+    """
+    new = shared_memory() - before
+    mapped = _mapped() if new else ""
+    for name in new:
+        path = f"{_SHARED_MEMORY}/{name}"
+        with contextlib.suppress(OSError):
+            if os.lstat(path).st_uid == os.geteuid() and path not in mapped:
+                os.unlink(path)  # noqa: PTH108
+
+
+def _mapped() -> str:
+    """Return the memory maps of all processes that show them."""
+    found = []
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        with contextlib.suppress(OSError):
+            found.append(maps.read_text("utf-8", "replace"))
+    return "".join(found)
 
 
 def remove_all_of(family: Family, uid: int) -> None:

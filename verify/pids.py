@@ -32,6 +32,16 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def threads_of(uid: int) -> int:
+    """Return how many threads the processes of a user have: what RLIMIT_NPROC counts."""
+    count = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if process.stat().st_uid == uid:
+                count += len(list((process / "task").iterdir()))
+    return count
+
+
 def reap(pid: int) -> bool:
     """Return whether ``pid`` has ended and is reaped, now or before; never wait."""
     try:

@@ -26,7 +26,7 @@ from verify.landlock import Right
 CHANNEL_FD: Final = 3
 
 _OPEN_FILES: Final = 512
-_PROCESSES: Final = 128
+PROCESSES: Final = 128  # of one job; torch has a thread for each core, a DataLoader its workers
 _PACKAGE: Final = str(Path(__file__).parent)
 
 PASSED_ON: Final = (
@@ -62,6 +62,7 @@ class Seal:
         uid: The user and group to become, or None to stay what the runner is.
         parent: The process whose death must be its death.
         limits: What the job may take.
+        processes: How many its user may have, itself and all threads included, or None: any.
         address_space: Whether memory is limited by address space; CUDA cannot live under that.
         files: Whether to put up the file wall.
         system_calls: Whether to filter system calls.
@@ -71,6 +72,7 @@ class Seal:
     uid: int | None
     parent: int
     limits: Limits
+    processes: int | None
     address_space: bool
     files: bool
     system_calls: bool
@@ -167,8 +169,8 @@ def _limits(seal: Seal) -> None:
     if seal.address_space:
         space = _mapped() + limits.memory_bytes  # what the libraries map is not the exercise's
         resource.setrlimit(resource.RLIMIT_AS, (space, space))
-    if seal.uid is not None:  # counted per user: as the runner's user it would count the host's
-        resource.setrlimit(resource.RLIMIT_NPROC, (_PROCESSES, _PROCESSES))
+    if seal.processes is not None:
+        resource.setrlimit(resource.RLIMIT_NPROC, (seal.processes, seal.processes))
 
 
 def _mapped() -> int:

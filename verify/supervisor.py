@@ -15,6 +15,7 @@ import secrets
 import signal
 import socket
 import sqlite3
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ from verify.endpoint import listening
 from verify.job import Abandoned, Job, Slot, Submission, error_result
 from verify.labs import Lab, LabError, find_labs
 from verify.leftovers import remove_leftovers
+from verify.pids import descendants
 from verify.plain import Plain
 from verify.processes import Family, ZygoteError
 from verify.results import CheckResult, SkillResult, is_ready
@@ -42,6 +44,7 @@ _REQUEST_BYTES: Final = 16 * 1024 * 1024
 _CLIENTS: Final = 32
 _SKILLS: Final = 100  # in one request: more would only fill the results
 _WAITING_SECONDS: Final = 1.0
+_CREDENTIALS: Final = struct.Struct("3i")  # pid, uid, gid; unix(7), SO_PEERCRED
 
 log = logging.getLogger("verify.supervisor")
 
@@ -122,6 +125,9 @@ class Supervisor:
                 log.warning("a client could not be accepted: %s", error)
                 time.sleep(0.1)
             else:
+                if _is_below_us(connection):
+                    connection.close()  # learner code that has reached the socket
+                    continue
                 refuse_descriptors(connection)
                 return connection
 
@@ -307,6 +313,13 @@ class Supervisor:
         """Send an event; a client that has gone misses it."""
         with contextlib.suppress(ChannelError):
             client.send(event, seconds=5.0)
+
+
+def _is_below_us(connection: socket.socket) -> bool:
+    """Tell whether a descendant of this process has connected: it is no client."""
+    told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    peer, _, _ = _CREDENTIALS.unpack(told)
+    return peer in descendants(os.getpid())
 
 
 def _slots() -> int:

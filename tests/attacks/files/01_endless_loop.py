@@ -1,0 +1,3 @@
+def act(x):
+    while True:
+        pass

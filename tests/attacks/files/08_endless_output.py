@@ -1,0 +1,3 @@
+def act(x):
+    while True:
+        sys.stdout.write("passed " * 1000)

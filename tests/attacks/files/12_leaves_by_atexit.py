@@ -1,0 +1,6 @@
+import atexit
+
+atexit.register(lambda: print("passed"))
+
+def act(x):
+    sys.exit(0)

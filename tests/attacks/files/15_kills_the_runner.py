@@ -1,0 +1,2 @@
+def act(x):
+    told(*{tried(lambda: os.kill(pid, signal.SIGKILL)) for pid in strangers()})

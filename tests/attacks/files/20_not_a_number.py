@@ -1,0 +1,2 @@
+def act(x):
+    return float("nan")

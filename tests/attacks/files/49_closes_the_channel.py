@@ -1,0 +1,3 @@
+def act(x):
+    os.close(3)
+    time.sleep(30)
