@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import sqlite3
 import threading
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -17,6 +19,9 @@ CREATE TABLE IF NOT EXISTS job (
     id TEXT PRIMARY KEY, skill TEXT NOT NULL, seed TEXT NOT NULL, practice INTEGER NOT NULL,
     exercise_sha256 TEXT, started TEXT NOT NULL, ended TEXT,
     state TEXT NOT NULL CHECK (state IN ('running', 'finished', 'interrupted'))
+);
+CREATE TABLE IF NOT EXISTS claim (
+    key TEXT PRIMARY KEY, job TEXT NOT NULL REFERENCES job(id), output TEXT NOT NULL DEFAULT ''
 );
 CREATE TABLE IF NOT EXISTS result (
     job TEXT NOT NULL REFERENCES job(id), place INTEGER NOT NULL, record TEXT NOT NULL,
@@ -40,23 +45,56 @@ class Store:
         """Close the file."""
         self._db.close()
 
-    def start(self, skill: str, seed: int, practice: bool, sha256: str | None) -> str:
-        """Record that a job begins and return its id."""
+    def start(
+        self, skill: str, seed: int, practice: bool, sha256: str | None, key: str | None = None
+    ) -> str:
+        """Record that a job begins and return its id.
+
+        Args:
+            skill: The skill.
+            seed: What its inputs are drawn from.
+            practice: Whether the seed was asked for.
+            sha256: The hash of the learner's file.
+            key: The client's own name for the submission: see `finished`.
+        """
         job = uuid.uuid4().hex
-        self._write(
-            "INSERT INTO job VALUES (?, ?, ?, ?, ?, ?, NULL, 'running')",
-            (job, skill, str(seed), practice, sha256, _now()),
-        )
+        with self._transaction():
+            self._db.execute(
+                "INSERT INTO job VALUES (?, ?, ?, ?, ?, ?, NULL, 'running')",
+                (job, skill, str(seed), practice, sha256, _now()),
+            )
+            if key is not None:
+                self._db.execute(
+                    "INSERT OR REPLACE INTO claim (key, job) VALUES (?, ?)", (key, job)
+                )
         return job
+
+    def finished(self, key: str, skill: str, sha256: str | None) -> tuple[str, str] | None:
+        """Return the job, and its output, in which the submission ``key`` was judged to the end.
+
+        A client that lost its runner asks again with the same keys: what was finished is not
+        judged twice, and what was not is. Practice, and another file under the same key, do not count.
+        """
+        with self._lock:
+            row: tuple[str, str] | None = self._db.execute(
+                "SELECT job, output FROM claim JOIN job ON job.id = claim.job WHERE key = ?"
+                " AND state = 'finished' AND NOT practice AND skill = ? AND exercise_sha256 IS ?",
+                (key, skill, sha256),
+            ).fetchone()
+        return row
 
     def add(self, job: str, place: int, result: CheckResult) -> None:
         """Keep one result; it is on disk when this returns."""
         record = msgspec.json.encode(result).decode()
         self._write("INSERT INTO result VALUES (?, ?, ?)", (job, place, record))
 
-    def finish(self, job: str) -> None:
-        """Record that every result of a job is kept."""
-        self._write("UPDATE job SET state = 'finished', ended = ? WHERE id = ?", (_now(), job))
+    def finish(self, job: str, output: str = "") -> None:
+        """Record that every result of a job is kept, and what its exercise printed."""
+        with self._transaction():
+            self._db.execute("UPDATE claim SET output = ? WHERE job = ?", (output, job))
+            self._db.execute(
+                "UPDATE job SET state = 'finished', ended = ? WHERE id = ?", (_now(), job)
+            )
 
     def interrupt(self, job: str) -> None:
         """Record that a job was given up; its results so far are kept."""
@@ -95,6 +133,18 @@ class Store:
         with self._lock:
             row = self._db.execute("SELECT state FROM job WHERE id = ?", (job,)).fetchone()
         return row[0] if row else None
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Commit all that the block writes at once, or nothing of it."""
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
 
     def _write(self, statement: str, values: tuple[object, ...]) -> None:
         with self._lock:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import logging
 import os
 import queue
@@ -42,6 +43,7 @@ from verify.text import clean_lines
 _REQUEST_SECONDS: Final = 10.0
 _REQUEST_BYTES: Final = 16 * 1024 * 1024
 _CLIENTS: Final = 32
+_KEY: Final = 64  # characters of a client's own name for a submission
 _SKILLS: Final = 100  # in one request: more would only fill the results
 _WAITING_SECONDS: Final = 1.0
 _CREDENTIALS: Final = struct.Struct("3i")  # pid, uid, gid; unix(7), SO_PEERCRED
@@ -53,12 +55,23 @@ class Refused(Exception):
     """The request is not one that can be served; the message says why."""
 
 
+@dataclasses.dataclass(frozen=True)
+class _Wanted:
+    """What a request asks to be judged; ``key`` is the client's own name for it, see `Store`."""
+
+    lab: Lab
+    exercise: bytes | None
+    trouble: str | None = None
+    key: str | None = None
+
+
 class _Turn:
     """One submission of a request, and what is to be told of it, in order."""
 
-    def __init__(self, lab: Lab, submission: Submission, *, practice: bool) -> None:
-        self.lab = lab
-        self.submission = submission
+    def __init__(self, wanted: _Wanted, seed: int, *, practice: bool) -> None:
+        self.lab = wanted.lab
+        self.submission = Submission(wanted.exercise, wanted.trouble, seed)
+        self.key = wanted.key
         self.practice = practice
         self._told: queue.SimpleQueue[dict[str, Plain] | BaseException | None]
         self._told = queue.SimpleQueue()
@@ -178,7 +191,7 @@ class Supervisor:
             "unfinished": list(self._unfinished),
         }
 
-    def _wanted(self, told: dict[str, Any]) -> list[tuple[Lab, bytes | None, str | None]]:
+    def _wanted(self, told: dict[str, Any]) -> list[_Wanted]:
         """Return the labs, files and troubles that a request names."""
         labs = {lab.skill: lab for lab in find_labs(self._labs)}
         wanted = []
@@ -197,22 +210,22 @@ class Supervisor:
                 raise Refused("an exercise without a file")
             if exercise is not None and len(exercise) > MAX_EXERCISE:
                 exercise, trouble = None, f"exercise.py is larger than {MAX_EXERCISE} bytes."
-            wanted.append((labs[item["skill"]], exercise, trouble))
+            wanted.append(_Wanted(labs[item["skill"]], exercise, trouble, _key(item)))
         if not wanted:
             raise Refused("no skill was named")
         return wanted
 
-    def _selftest(self) -> tuple[Lab, bytes | None, str | None]:
+    def _selftest(self) -> _Wanted:
         """Return the first exercise with its own solution: what must pass where all works."""
         labs = [lab for lab in find_labs(self._labs) if lab.exercise]
         if not labs:
             raise Refused(f"there is no exercise in {self._labs}")
-        return labs[0], (labs[0].folder / "solution.py").read_bytes(), None
+        return _Wanted(labs[0], (labs[0].folder / "solution.py").read_bytes())
 
     def _verify(
         self,
         client: Channel,
-        wanted: list[tuple[Lab, bytes | None, str | None]],
+        wanted: list[_Wanted],
         seed: int | None,
         *,
         practice: bool = False,
@@ -220,10 +233,7 @@ class Supervisor:
         drawn = secrets.randbits(48) if seed is None else seed  # after the files were frozen
         environment = msgspec.to_builtins(self._environment)
         self._tell(client, {"event": "environment", "seed": drawn, "environment": environment})
-        turns = [
-            _Turn(lab, Submission(exercise, trouble, drawn), practice=practice or seed is not None)
-            for lab, exercise, trouble in wanted
-        ]
+        turns = [_Turn(it, drawn, practice=practice or seed is not None) for it in wanted]
         with ThreadPoolExecutor(min(len(turns), _slots())) as pool:
             for turn in turns:
                 pool.submit(self._take_turn, client, turn)
@@ -239,8 +249,10 @@ class Supervisor:
     def _take_turn(self, client: Channel, turn: _Turn) -> None:
         """Judge one submission as soon as there is a slot for it."""
         try:
-            with self._slot(client, turn) as slot:
-                skill = self._judge(client, turn, slot)
+            skill = self._judged_before(turn)
+            if skill is None:
+                with self._slot(client, turn) as slot:
+                    skill = self._judge(client, turn, slot)
             turn.tell({"event": "skill", "skill": msgspec.to_builtins(skill)})
         except BaseException as error:  # noqa: BLE001 - raised again where the client is told
             turn.end(error)
@@ -265,6 +277,23 @@ class Supervisor:
             yield slot
         finally:
             self._slots.put(slot)
+
+    def _judged_before(self, turn: _Turn) -> SkillResult | None:
+        """Tell again what was decided of a submission that a client asks for a second time."""
+        submission = turn.submission
+        if turn.key is None or turn.practice:
+            return None
+        found = self._store.finished(turn.key, turn.lab.skill, submission.sha256)
+        if found is None:
+            return None
+        identity, output = found
+        turn.tell(
+            {"event": "job", "skill": turn.lab.skill, "title": turn.lab.title, "job": identity}
+        )
+        checks = self._store.results(identity)
+        for result in checks:
+            turn.tell({"event": "result", "result": msgspec.to_builtins(result)})
+        return _skill(turn, identity, checks, output)
 
     def _judge(self, client: Channel, turn: _Turn, slot: Slot) -> SkillResult:
         """Judge one submission; each result is on disk before the client is told it."""
@@ -295,24 +324,37 @@ class Supervisor:
             except sqlite3.Error:  # the results file itself may be what fails: then it is only told
                 checks.append(failed)
                 turn.tell({"event": "result", "result": msgspec.to_builtins(failed)})
+        output = clean_lines(job.output)
         with contextlib.suppress(sqlite3.Error):  # left running, the next runner names it
-            self._store.finish(identity)
-        return SkillResult(
-            skill=lab.skill,
-            title=lab.title,
-            required=lab.required,
-            ready=is_ready(checks),
-            review=lab.review,
-            job=identity,
-            exercise_sha256=submission.sha256,
-            checks=checks,
-            output=clean_lines(job.output),
-        )
+            self._store.finish(identity, output)
+        return _skill(turn, identity, checks, output)
 
     def _tell(self, client: Channel, event: dict[str, Plain]) -> None:
         """Send an event; a client that has gone misses it."""
         with contextlib.suppress(ChannelError):
             client.send(event, seconds=5.0)
+
+
+def _skill(turn: _Turn, job: str, checks: list[CheckResult], output: str) -> SkillResult:
+    lab = turn.lab
+    return SkillResult(
+        skill=lab.skill,
+        title=lab.title,
+        required=lab.required,
+        ready=is_ready(checks),
+        review=lab.review,
+        job=job,
+        exercise_sha256=turn.submission.sha256,
+        checks=checks,
+        output=output,
+    )
+
+
+def _key(item: dict[str, Any]) -> str | None:
+    key = item.get("key")
+    if key is not None and not (isinstance(key, str) and 0 < len(key) <= _KEY):
+        raise Refused(f"a key is a text of 1 to {_KEY} characters")
+    return key
 
 
 def _is_below_us(connection: socket.socket) -> bool:
