@@ -73,7 +73,7 @@ class Store:
         """Return the job, and its output, in which the submission ``key`` was judged to the end.
 
         A client that lost its runner asks again with the same keys: what was finished is not
-        judged twice, and what was not is. Practice, and another file under the same key, do not count.
+        judged twice, and what was not is. Practice does not count, nor another file's key.
         """
         with self._lock:
             row: tuple[str, str] | None = self._db.execute(
