@@ -54,7 +54,7 @@ def test_a_right_exercise_is_ready(workspace: Path) -> None:
     assert came.returncode == 0, came.stderr
     assert "ready: 3 of 3 checks passed" in came.stdout
     assert "Every required skill is ready" in came.stdout
-    assert "standalone runner, sealing partial" in came.stdout
+    assert "standalone runner, sealing full" in came.stdout
 
 
 def test_a_wrong_one_is_not_and_says_why_and_what_to_review(workspace: Path) -> None:
