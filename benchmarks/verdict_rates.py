@@ -22,6 +22,7 @@ import multiprocessing
 import os
 import sys
 import time
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -152,6 +153,7 @@ def measured(labs: list[Lab], seeds: int) -> Iterator[tuple[Lab, dict[str, Rates
 def judge_all(lab: Lab, seeds: Iterable[int]) -> tuple[dict[str, Rates], float]:
     """Judge every answer to one lab on some seeds, in a process of its own."""
     torch.set_num_threads(1)
+    warnings.simplefilter("ignore")  # what is wrong on purpose warns of a lot
     start = time.perf_counter()
     bench = RememberingBench(lab)
     rates: dict[str, Rates] = defaultdict(Rates)

@@ -162,7 +162,10 @@ def only_the_new_text(trial: Trial) -> None:
     """`generate` returns what was added, and nothing of the prompt or the special tokens."""
     begins = [True, False]
     trial.random.shuffle(begins)
-    made = [_setup(trial, _awkward_prompts, begin=begin, ends=True) for begin in begins]
+    made = [
+        _setup(trial, _awkward_prompts, begin=begin, ends=True, accept=_begin_matters)
+        for begin in begins
+    ]
     setups, truth = [setup for setup, _ in made], [texts for _, texts in made]
     came = trial.observe("continued", setups=setups)
     if isinstance(came, Raised):
@@ -482,6 +485,16 @@ def _repeats(_setup: dict[str, Any], truth: list[str]) -> bool:
     words = truth[-1].split()
     triples = list(zip(words, words[1:], words[2:], strict=False))
     return len(set(triples)) < len(triples)
+
+
+def _begin_matters(setup: dict[str, Any], truth: list[str]) -> bool:
+    """Tell whether the model says something else without the begin token, if there is one."""
+    if not setup["tokenizer"]["begin"]:
+        return True
+    bare = scene.word_tokenizer(**{**setup["tokenizer"], "begin": False})
+    paths = _paths({**setup, "tokenizer": {**setup["tokenizer"], "begin": False}})
+    told = [bare.decode(path, skip_special_tokens=True) for path in paths]
+    return bool(told) and told != truth
 
 
 def _mask_matters(setup: dict[str, Any], truth: list[str]) -> bool:

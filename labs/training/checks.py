@@ -35,7 +35,7 @@ def loss_is_minus_the_natural_log(trial: Trial) -> None:
 @check("cross_entropy", review="From logits to a loss")
 def mean_over_the_kept_targets(trial: Trial) -> None:
     """`cross_entropy` is the mean loss of the targets that are not ignored."""
-    kinds = (None, IGNORED, "a token", IGNORED, "a token")  # two of a kind: no two means agree
+    kinds = (None, IGNORED, "a token", IGNORED, 0)  # two of a kind: no two means agree
     cases = [_rows(trial, ignore=kind) for kind in kinds]
     came = trial.observe("cross_entropies", cases=cases)
     why = (
@@ -196,7 +196,8 @@ def one_loss_per_batch(trial: Trial) -> None:
         trial.fail(_asked_training(run), answer)
     why = "A list with one number per batch: the loss whose gradient that batch's step followed."
     truth = _trusted(run)["losses"]
-    trial.expect(_asked_training(run), answer["losses"], truth, why=why, rtol=1e-6, atol=0.0)
+    # 1e-7: a float32 of it passes, one rounded to four decimals does not.
+    trial.expect(_asked_training(run), answer["losses"], truth, why=why, rtol=1e-7, atol=0.0)
 
 
 @check("train", review="The loop", after=("one_adamw_step_per_batch",), seconds=30.0)
@@ -252,12 +253,12 @@ def _rows(trial: Trial, ignore: int | str | None = None, scale: float = 2.0) -> 
     """Draw logits (N, V) and targets (N,), some of them to be ignored if ``ignore`` says so.
 
     Every token that is not ignored is the target of some row: none can be left out unseen. The
-    first row is always kept. With ``ignore`` "a token", the case names a token to be ignored.
+    first row is always kept. With ``ignore`` 0 or "a token" (another), the case names the token.
     """
     vocabulary = trial.random.randint(6, 12)
-    case: dict[str, Any] = {}
     if ignore == "a token":
-        ignore = case["ignore_index"] = trial.random.randrange(vocabulary)
+        ignore = trial.random.randrange(1, vocabulary)
+    case = {} if ignore in (None, IGNORED) else {"ignore_index": ignore}
     tokens = [token for token in range(vocabulary) if token != ignore]
     targets = trial.random.sample(tokens, len(tokens))
     targets += trial.random.choices(tokens, k=trial.random.randint(1, 4))

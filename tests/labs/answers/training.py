@@ -484,6 +484,7 @@ WRONG = {
         entropy_in(torch.bfloat16),
         entropy_in(torch.float16),
         entropy_with_wrong_default,
+        lambda x, t, i=-100: entropy_by_logsumexp(x, t, i or -100),
         entropy_of_hard_maximum,
         entropy_clipped,
         entropy_with_part_of_the_graph,
