@@ -17,39 +17,30 @@ if sys.version_info < (3, 11):  # noqa: UP036 (an older Python reads this file t
     )
     raise SystemExit(3)
 
-from typing import TYPE_CHECKING
+from importlib.util import find_spec
 
-try:
-    from invoke.collection import Collection
-    from invoke.context import Context
-    from invoke.tasks import task
-    from rich.console import Console
-
-    from verify.lab import (
-        base_image,
-        image,
-        image_check,
-        ports,
-        problems,
-        quality,
-        quickstart,
-        runtimes,
-        workspace,
-    )
-    from verify.lab.layout import InImage, here
-    from verify.lab.steps import Steps
-except ModuleNotFoundError as missing:
-    if str(missing.name).startswith("verify"):
-        raise  # a mistake of ours
+_MISSING = [name for name in ("invoke", "rich", "msgspec") if find_spec(name) is None]
+if _MISSING:
     sys.stderr.write(
-        f"The library {missing.name} is missing.\n"
+        f"The library {_MISSING[0]} is missing.\n"
         "Likely cause: Invoke was installed by itself, without this project.\n"
         "Type: pip install -e .\n"
     )
-    raise SystemExit(3) from None
+    raise SystemExit(3)
 
+from typing import TYPE_CHECKING
+
+from invoke.collection import Collection
+from invoke.context import Context
+from invoke.tasks import task
+
+from verify.lab.layout import InImage, here
+
+# Each command imports what it needs itself: a learner waits for `invoke verify` only.
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from verify.lab.steps import Steps
 
 LAYOUT = here()
 
@@ -80,13 +71,13 @@ def verify(
     color: bool = True,
 ) -> None:
     """Tell which skills are ready, why others are not, what to review."""
-    from verify import cli  # noqa: PLC0415 (the other commands do not wait for it)
+    from verify import cli
 
     flags = {"workspace": workspace, "runtime": runtime, "seed": seed, "json": json}
     flags |= {"junit": junit, "labs": labs}
     given = [f"--{name}={value}" for name, value in flags.items() if value is not None]
     given += [f"--skill={name}" for name in skill]
-    _run(lambda: cli.run([*given, *([] if color else ["--no-color"])]))
+    _run(lambda _steps: cli.run([*given, *([] if color else ["--no-color"])]))
 
 
 @task(
@@ -131,12 +122,14 @@ def fine_tune(
     Says beforehand whether it fits into memory, and shows loss, answers before and after, speed.
     All of it is kept in workspace/quickstart; labs/quickstart/README.md explains it.
     """
+    from verify.lab import quickstart
+
     told = {"model": model, "data": data, "method": method, "steps": steps, "batch": batch}
     told |= {"accumulate": accumulate, "length": length, "learning-rate": learning_rate}
     told |= {"rank": rank, "checkpointing": checkpointing, "seed": seed, "output": output}
     flags = {name: value for name, value in told.items() if value is not None}
     switches = [*(["--fresh"] if fresh else []), *([] if color else ["--no-color"])]
-    _run(lambda: quickstart.run(LAYOUT, Steps(), flags, switches))
+    _run(lambda steps: quickstart.run(LAYOUT, steps, flags, switches))
 
 
 @task(
@@ -156,9 +149,11 @@ def up(
     why. Fills workspace/, starts the runner and JupyterLab on 127.0.0.1, and proves that both
     work. Again: only what is down or out of date.
     """
+    from verify.lab import ports, runtimes
+
     _run(
-        lambda: runtimes.up(
-            LAYOUT, Steps(), runtime, variant, ports.parse_port(port) if port else None
+        lambda steps: runtimes.up(
+            LAYOUT, steps, runtime, variant, ports.parse_port(port) if port else None
         )
     )
 
@@ -166,13 +161,17 @@ def up(
 @task
 def down(_context: Context) -> None:
     """Stop what lab.up started; your files and results stay."""
-    _run(lambda: runtimes.down(LAYOUT, Steps()))
+    from verify.lab import runtimes
+
+    _run(lambda steps: runtimes.down(LAYOUT, steps))
 
 
 @task(help={"url": "also print JupyterLab's URL with its token"}, auto_shortflags=False)
 def status(_context: Context, url: bool = False) -> None:
     """Show what runs, and where things are (exit code 3: no whole lab)."""
-    _run(lambda: runtimes.status(LAYOUT, Steps(), with_token=url))
+    from verify.lab import runtimes
+
+    _run(lambda steps: runtimes.status(LAYOUT, steps, with_token=url))
 
 
 @task(
@@ -188,13 +187,17 @@ def show_logs(
     _context: Context, follow: bool = False, service: str | None = None, lines: str = "20"
 ) -> None:
     """Show the last lines of JupyterLab's and the runner's logs."""
-    _run(lambda: runtimes.show_logs(LAYOUT, Steps(), service, lines, follow=follow))
+    from verify.lab import runtimes
+
+    _run(lambda steps: runtimes.show_logs(LAYOUT, steps, service, lines, follow=follow))
 
 
 @task(help={"skill": "whose exercise to begin again"}, auto_shortflags=False)
 def reset(_context: Context, skill: str = "") -> None:
     """Put a skill's starter back; what you wrote is kept beside it."""
-    _run(lambda: Steps().say(workspace.reset(LAYOUT, skill)))
+    from verify.lab import workspace
+
+    _run(lambda steps: steps.say(workspace.reset(LAYOUT, skill)))
 
 
 @task(
@@ -209,10 +212,12 @@ def build(
     _context: Context, variant: str = "cpu", base: str | None = None, platform: str | None = None
 ) -> None:
     """Build the two images of a variant from this project."""
+    from verify.lab import image
+
     if base or platform:
-        _run(lambda: image.build(LAYOUT, Steps(), image.Wanted(variant, base, platform)))
+        _run(lambda steps: image.build(LAYOUT, steps, image.Wanted(variant, base, platform)))
     else:
-        _run(lambda: image.build_somehow(LAYOUT, Steps(), variant))
+        _run(lambda steps: image.build_somehow(LAYOUT, steps, variant))
 
 
 @task(
@@ -225,7 +230,9 @@ def make_base(_context: Context, mirror: str | None = None) -> None:
 
     Then: invoke image.build --base finetune-lab-base:bookworm
     """
-    _run(lambda: base_image.build(Steps(), mirror))
+    from verify.lab import base_image
+
+    _run(lambda steps: base_image.build(steps, mirror))
 
 
 @task(
@@ -238,7 +245,9 @@ def make_base(_context: Context, mirror: str | None = None) -> None:
 )
 def verify_image(_context: Context, here: bool = False, variant: str = "cpu") -> None:
     """Compare with the image's manifest, each difference by name (exit code 1: some)."""
-    _run(lambda: image_check.check(LAYOUT, Steps(), variant, here=here))
+    from verify.lab import image_check
+
+    _run(lambda steps: image_check.check(LAYOUT, steps, variant, here=here))
 
 
 @task(
@@ -251,19 +260,28 @@ def verify_image(_context: Context, here: bool = False, variant: str = "cpu") ->
 )
 def run_tests(context: Context, k: str | None = None, args: str = "") -> None:
     """Run the project's tests; what follows -- goes to pytest."""
+    from verify.lab import quality
+
     arguments = quality.pytest_arguments(k, args, context.remainder)
-    _run(lambda: quality.test(LAYOUT, Steps(), arguments))
+    _run(lambda steps: quality.test(LAYOUT, steps, arguments))
 
 
 @task
 def check(context: Context) -> None:
     """Run everything a change must pass: lint, types and tests."""
+    from verify.lab import quality
+
     arguments = quality.pytest_arguments(None, "", context.remainder)
-    _run(lambda: quality.check(LAYOUT, Steps(), arguments))
+    _run(lambda steps: quality.check(LAYOUT, steps, arguments))
 
 
-def _run(action: Callable[[], int | None]) -> None:
-    code = problems.attempt(action, Console(stderr=True))
+def _run(action: Callable[[Steps], int | None]) -> None:
+    from rich.console import Console
+
+    from verify.lab import problems
+    from verify.lab.steps import Steps
+
+    code = problems.attempt(lambda: action(Steps()), Console(stderr=True))
     if code:  # 0 is not raised: more commands may follow on the same line
         raise SystemExit(code)
 

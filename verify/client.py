@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from verify.channel import PROTOCOL, Channel, ChannelError
-from verify.describe import code_hash
 from verify.plain import Plain
 
 _EVENT_SECONDS: Final = 180.0  # the longest silence: imports on a slow disk, then one job's limit
@@ -26,7 +25,6 @@ __all__ = [
     "NoRunner",
     "Refused",
     "RunnerLost",
-    "code_hash",
     "connect",
     "hello",
     "selftest",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import platform
 import subprocess
@@ -53,11 +52,3 @@ def gpu() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return answer.stdout.strip().splitlines()[0] if answer.stdout.strip() else None
-
-
-def code_hash() -> str:
-    """Return a hash of this package's code: a runner of other code should be started anew."""
-    digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(file.name.encode() + b"\0" + file.read_bytes())
-    return digest.hexdigest()[:16]

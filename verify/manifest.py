@@ -16,7 +16,8 @@ from typing import Final
 
 import msgspec
 
-from verify import apt, describe, identity, lab_content
+from verify import apt, identity, lab_content
+from verify.code_hash import code_hash
 from verify.differences import Difference, differences
 from verify.identity import Distribution, Torch, distributions, torch_identity
 from verify.lab.problems import Problem
@@ -103,7 +104,7 @@ def observe(labs: Path, keys: Path | None = None, assets: Path | None = None) ->
         labs=lab_content.public(labs),
         assets=lab_content.everything(assets) if assets else "",
         keys=lab_content.keys(keys) if keys else {},
-        code=describe.code_hash(),
+        code=code_hash(),
         settings={name: os.environ[name] for name in SETTINGS if os.environ.get(name)},
     )
 

@@ -6,16 +6,18 @@ import os
 import sys
 import textwrap
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from rich.console import Console
-from rich.status import Status
 from rich.text import Text
 
 from verify.lab.problems import Problem, show
 from verify.machine import ENVIRONMENT, advice
 from verify.results import READING, CheckResult, Run, SkillResult
+
+if TYPE_CHECKING:
+    from rich.status import Status
 
 _MARKS = {
     "passed": ("✓", "ok", "green"),

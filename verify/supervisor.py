@@ -23,6 +23,7 @@ import msgspec
 
 from verify import describe, privileges, requests, users, walls
 from verify.channel import PROTOCOL, Channel, ChannelError, refuse_descriptors
+from verify.code_hash import code_hash
 from verify.court import Court, Turn, count_slots
 from verify.endpoint import listening
 from verify.job import Abandoned, Slot
@@ -54,7 +55,7 @@ class Supervisor:
         self._users = users.claim(count_slots())
         found = walls.look(user=bool(self._users.uids), reason=self._users.reason)
         self._environment = describe.environment(runtime, found)
-        self._code = describe.code_hash()  # as it was when this process began
+        self._code = code_hash()  # as it was when this process began
         self._clients = threading.BoundedSemaphore(_CLIENTS)
         self._family = Family()
         slots = [Slot(uid, found) for uid in self._users.uids or [None] * count_slots()]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from verify import client
+from verify.code_hash import code_hash
 from verify.lab import runner
 from verify.lab.layout import Layout
 from verify.lab.problems import Problem
@@ -53,7 +54,7 @@ def test_nobody_says_hello_where_nobody_is(layout: Layout) -> None:
 
 @pytest.mark.parametrize("current", [True, False])
 def test_a_runner_of_other_code_is_told_from_one_of_this(layout: Layout, current: bool) -> None:
-    identity = stand_in(layout, client.code_hash() if current else "older")
+    identity = stand_in(layout, code_hash() if current else "older")
     told = runner.wait(layout, identity)
     assert runner.is_current(told) == current
     assert runner.sealing(told) == "sealing partial (process, limits)"

@@ -17,7 +17,7 @@ from tests.conftest import COURSES, Runner, alive, descendants, running
 from tests.verify.test_outcomes import GOOD, with_act
 from verify import client
 from verify.channel import Channel, ChannelError
-from verify.describe import code_hash
+from verify.code_hash import code_hash
 from verify.store import Store
 
 CORES = len(os.sched_getaffinity(0))  # so many jobs are judged at a time

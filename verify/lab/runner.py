@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from verify import client
+from verify.code_hash import code_hash
 from verify.lab.problems import Problem
 from verify.lab.processes import Identity, Service, identify
 from verify.machine import CACHES
@@ -38,7 +39,7 @@ def hello(layout: Layout) -> dict[str, Any] | None:
 
 def is_current(told: dict[str, Any]) -> bool:
     """Return whether a runner that says ``told`` runs the code that is on disk now."""
-    return bool(told["code"] == client.code_hash())
+    return bool(told["code"] == code_hash())
 
 
 def start(layout: Layout) -> Identity:
