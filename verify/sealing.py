@@ -44,6 +44,7 @@ FIXED: Final = {
     "TOKENIZERS_PARALLELISM": "false",
     "JE_ARROW_MALLOC_CONF": "background_thread:false",  # pyarrow would start a thread
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # ask for a GPU without initialising CUDA
+    "HF_HOME": "hf",  # libraries read it once, in the zygote: below each job's own folder
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",

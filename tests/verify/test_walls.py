@@ -141,7 +141,7 @@ def test_its_environment_is_allow_listed(runner: Runner) -> None:
     raise ValueError(sorted(os.environ), "sesame" in memory, "sesame" in str(os.environ))
 """
     message = told(runner, body)
-    allowed = {*PASSED_ON, *FIXED, "HOME", "TMPDIR", "USER", "LOGNAME", "HF_HOME"}
+    allowed = {*PASSED_ON, *FIXED, "HOME", "TMPDIR", "USER", "LOGNAME"}
     assert set(re.findall(r"'([A-Z_]+)'", message)) <= allowed
     assert "], False, False)" in message
 
@@ -168,6 +168,24 @@ def test_it_starts_in_a_directory_of_its_own_that_goes_with_the_job(runner: Runn
     message = told(runner, body)
     (directory,) = set(re.findall(r"'(/[^']+)'", message))
     assert not Path(directory).exists()
+
+
+def test_a_name_of_the_hub_ends_in_what_the_library_says_of_being_offline(runner: Runner) -> None:
+    body = """    from transformers import AutoConfig
+    AutoConfig.from_pretrained("somebody/some-model")
+"""
+    message = told(runner, body)
+    assert "somebody/some-model" in message
+    assert "offline" in message or "cached" in message
+    assert "PermissionError" not in message
+
+
+def test_what_the_hub_library_keeps_goes_into_the_jobs_own_folder(runner: Runner) -> None:
+    body = """    import huggingface_hub.constants as c, datasets.config as d
+    places = [os.path.abspath(p) for p in (c.HF_HUB_CACHE, d.HF_DATASETS_CACHE)]
+    raise ValueError([p.startswith(os.getcwd() + "/hf/") for p in places])
+"""
+    assert "[True, True]" in told(runner, body)
 
 
 def test_two_jobs_draw_different_random_numbers(runner: Runner) -> None:
