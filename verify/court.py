@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from verify import scratch
 from verify.channel import Channel
 from verify.job import Abandoned, Job, Slot, Submission, error_result
 from verify.plain import Plain
@@ -182,5 +183,10 @@ def _skill(turn: Turn, job: str, checks: list[CheckResult], output: str) -> Skil
 
 
 def count_slots() -> int:
-    """Return how many jobs are judged at a time: as many as cores, and one on a GPU."""
-    return 1 if Path("/dev/nvidiactl").exists() else len(os.sched_getaffinity(0))
+    """Return how many jobs are judged at a time: as many as cores, and one on a GPU.
+
+    In a container, no more than it has room on disk for.
+    """
+    most = len(scratch.folders()) or None
+    cores = len(os.sched_getaffinity(0))
+    return 1 if Path("/dev/nvidiactl").exists() else min(cores, most or cores)

@@ -8,7 +8,6 @@ import os
 import secrets
 import select
 import socket
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from verify import memory_guard
+from verify import memory_guard, scratch
 from verify.channel import GONE, Channel, ChannelError, pair, refuse_descriptors
 from verify.labs import Lab
 from verify.learners import Keeper, Terms
@@ -75,10 +74,12 @@ class Slot:
     Attributes:
         uid: The user of its learners, or None: the runner's own.
         walls: The walls around them.
+        folder: Where its jobs have their folders.
     """
 
     uid: int | None
     walls: Walls
+    folder: Path
 
 
 class Job:
@@ -90,10 +91,11 @@ class Job:
         self._submission = submission
         self._slot = slot
         name = f"verify-{os.getpid()}-{secrets.token_hex(8)}"
-        self._directory = str(Path(tempfile.gettempdir(), name))
+        self._directory = str(slot.folder / name)
         self._shared_memory = shared_memory()
         self._keeper: Keeper | None = None
         self._short: Shortage | None = None
+        self._full = False
         self._output = _Output(lab.limits.output_bytes)
 
     @property
@@ -172,7 +174,7 @@ class Job:
             if left <= 0:
                 raise JobError("the judge did not finish in time")
             ready = {fd for fd, _ in poller.poll(min(left, _WATCHES) * 1000)}
-            self._guard_memory()
+            self._guard()
             if self._output.reader in ready and self._output.read():
                 assert self._keeper is not None
                 self._keeper.kill()
@@ -181,12 +183,19 @@ class Job:
             if judge.fileno() in ready:
                 return
 
-    def _guard_memory(self) -> None:
-        """Kill the learner when the machine's memory falls under the floor."""
-        if self._keeper is not None and self._short is None:
-            self._short = memory_guard.shortage()
-            if self._short is not None:
-                self._keeper.kill()
+    def _guard(self) -> None:
+        """Kill the learner when the machine's memory falls under the floor, or its disk is full."""
+        if self._keeper is None or self._short is not None or self._full:
+            return
+        self._short = memory_guard.shortage()
+        self._full = not self._slot.walls.mounts and scratch.over(
+            self._directory,
+            self._lab.limits.disk_bytes,
+            self._slot.uid,
+            bounded=self._slot.folder in scratch.folders(),
+        )
+        if self._short is not None or self._full:
+            self._keeper.kill()
 
     def _start_learner(self, judge: Channel) -> None:
         if self._keeper is None:
@@ -204,6 +213,7 @@ class Job:
     def _terms(self) -> Terms:
         return Terms(
             directory=self._directory,
+            mounts=self._slot.walls.mounts,
             uid=self._slot.uid,
             limits=self._lab.limits,
             processes=_processes(self._slot.uid),
@@ -225,6 +235,13 @@ class Job:
             message = f"The process was ended to save the machine: {self._short}."
             self._short = None
             return {"cause": "memory", "message": message}
+        if self._full:
+            self._full = False
+            limit = self._lab.limits.disk_bytes // 1024**2
+            return {
+                "cause": "output",
+                "message": f"The process wrote more than {limit} MiB of files.",
+            }
         if status is None:
             return {"cause": cause if cause in _CAUSES else "protocol", "message": ""}
         if os.WIFSIGNALED(status):

@@ -16,7 +16,7 @@ import time
 import traceback
 from typing import Any, Final, NoReturn
 
-from verify import learner, privileges, sealing
+from verify import learner, privileges, scratch, sealing
 from verify.channel import Channel, Closed
 from verify.labs import Limits
 from verify.pids import descendants
@@ -40,6 +40,7 @@ class _Keeper:
         self._channel = channel
         self._learner = 0
         self._status: int | None = None
+        self._has_room = False
 
     def serve(self) -> None:
         """Do what the supervisor asks, one thing after the other."""
@@ -63,11 +64,14 @@ class _Keeper:
     def _start(self, seal: dict[str, Any], fds: list[int]) -> None:
         """Fork a learner; whatever the one before it has left is ended first."""
         self.end_all()
+        limits = Limits(**seal.pop("limits"))
+        if seal.pop("mounts") and not self._has_room:
+            scratch.enter(seal["directory"], seal["uid"], limits.disk_bytes)
+            self._has_room = True
         self._status, parent = None, os.getpid()
         self._learner = os.fork()
         if self._learner == 0:
             self._channel.close()
-            limits = Limits(**seal.pop("limits"))
             _be_learner(sealing.Seal(**seal, limits=limits, parent=parent), fds)
 
     def _wait(self, seconds: float) -> int | None:

@@ -24,6 +24,7 @@ class Limits:
         seconds: Of time, for all of its checks.
         memory_bytes: Beyond what the libraries map.
         file_bytes: In each file.
+        disk_bytes: In all files of its folder together, and as much again in shared memory.
         output_bytes: Of what it prints that are kept.
         threads: That torch may use; jobs run beside each other, one for each core.
     """
@@ -31,6 +32,7 @@ class Limits:
     seconds: float = 60.0
     memory_bytes: int = 4 * 1024**3
     file_bytes: int = 64 * 1024**2
+    disk_bytes: int = 256 * 1024**2
     output_bytes: int = 64 * 1024
     threads: int = 1
 

@@ -61,6 +61,11 @@ OWN: Final = (
 )
 """Everything with files that are one's own; devices cannot be made, nothing can be executed."""
 
+SHARE: Final = READ | (
+    (Right.WRITE_FILE | Right.TRUNCATE) | (Right.REMOVE_FILE | Right.MAKE_REG | Right.REFER)
+)
+"""Files alone, right in one folder: whose they are and how large shows to whoever may list it."""
+
 _OF_FILES: Final = (
     (Right.EXECUTE | Right.WRITE_FILE | Right.READ_FILE) | Right.TRUNCATE | Right.IOCTL_DEV
 )

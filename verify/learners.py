@@ -16,9 +16,14 @@ _ANSWERS = 15.0  # seconds the keeper may take, the ending of everything below i
 
 @dataclasses.dataclass(frozen=True)
 class Terms:
-    """How a job's learners are sealed; see `verify.sealing.Seal` for the fields."""
+    """How a job's learners are sealed; see `verify.sealing.Seal` for the fields.
+
+    Attributes:
+        mounts: Whether the keeper is to mount file systems for them; see `verify.scratch`.
+    """
 
     directory: str
+    mounts: bool
     uid: int | None
     limits: Limits
     processes: int | None

@@ -9,15 +9,17 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from verify import scratch
 from verify.processes import Family
+from verify.scratch import SHARED_MEMORY
 
-_SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108
-_SHARED: Final = ("/tmp", "/var/tmp", _SHARED_MEMORY, "/dev/mqueue")  # noqa: S108
+_SHARED: Final = ("/tmp", "/var/tmp", SHARED_MEMORY, "/dev/mqueue")  # noqa: S108
 
 
 def remove_leftovers(family: Family) -> None:
     """Remove the job directories of runners that were killed."""
-    for directory in Path(tempfile.gettempdir()).glob("verify-*-*"):
+    places = {Path(tempfile.gettempdir()), *scratch.folders()}
+    for directory in (found for place in places for found in place.glob("verify-*-*")):
         owner = directory.name.split("-")[1]
         if owner.isdecimal() and not Path(f"/proc/{owner}").exists():
             remove(family, str(directory))
@@ -29,8 +31,12 @@ def remove(family: Family, directory: str) -> None:
     Its owner does it: root in a container may not write in others' folders.
     """
     try:
-        owner = os.lstat(directory).st_uid
+        os.rmdir(directory)  # noqa: PTH106 - empty where what was in it was in memory
     except FileNotFoundError:
+        return
+    except OSError:
+        owner = os.lstat(directory).st_uid
+    else:
         return
     how = {"user": owner, "group": owner, "extra_groups": []} if os.geteuid() == 0 and owner else {}
     program = ["rm", "-rf", "--", directory]
@@ -44,7 +50,7 @@ def remove(family: Family, directory: str) -> None:
 def shared_memory() -> frozenset[str]:
     """Return the names in the folder of shared memory, which a learner may write to."""
     with contextlib.suppress(OSError):
-        return frozenset(os.listdir(_SHARED_MEMORY))  # noqa: PTH208 - names are what is wanted
+        return frozenset(os.listdir(SHARED_MEMORY))  # noqa: PTH208 - names are what is wanted
     return frozenset()
 
 
@@ -57,7 +63,7 @@ def remove_shared_memory(before: frozenset[str]) -> None:
     new = shared_memory() - before
     mapped = _mapped() if new else ""
     for name in new:
-        path = f"{_SHARED_MEMORY}/{name}"
+        path = f"{SHARED_MEMORY}/{name}"
         with contextlib.suppress(OSError):
             if os.lstat(path).st_uid == os.geteuid() and path not in mapped:
                 os.unlink(path)  # noqa: PTH108

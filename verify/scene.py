@@ -7,6 +7,7 @@ learner's process ``exercise`` holds the learner's functions; in the judge's a m
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import random
 import sys
@@ -22,6 +23,7 @@ from verify.plain import Plain, Raised
 from verify.tensors import from_plain, plain
 
 EXERCISE = "exercise.py"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _TEXT = 500  # characters of an exception's message that are kept
 
 
@@ -32,7 +34,8 @@ def play(
 
     ``inputs`` are copied: a scene gets new tensors each time. Torch's generators start from
     ``seed``. Whatever the exercise's functions raise, ``SystemExit`` included, comes back as
-    `Raised`; running out of memory does as ``MemoryError``, whoever noticed it.
+    `Raised`; running out of memory does as ``MemoryError``, whoever noticed it, and writing more
+    to disk than a job may as ``DiskFull``.
     """
     torch.manual_seed(seed)
     given = {name: from_plain(value) for name, value in inputs.items()}
@@ -66,6 +69,8 @@ def raised(error: BaseException) -> Raised:
     kind = type(error).__name__
     if _out_of_memory(error):
         kind = "MemoryError"
+    elif isinstance(error, OSError) and error.errno in _FULL:
+        kind = "DiskFull"
     try:
         text = str(error)
     except Exception:  # noqa: BLE001 - learner code may define __str__

@@ -22,6 +22,7 @@ from typing import Final
 from verify import landlock, privileges, seccomp
 from verify.labs import Limits
 from verify.landlock import Right
+from verify.scratch import SHARED_MEMORY
 
 CHANNEL_FD: Final = 3
 
@@ -122,7 +123,7 @@ def reachable(directory: str) -> dict[str, Right]:
         _PACKAGE: landlock.READ,
         **dict.fromkeys(_READ, landlock.READ),
         **dict.fromkeys((*_DEVICES, *devices), landlock.USE),
-        "/dev/shm": landlock.OWN,  # noqa: S108 - semaphores and batches of a DataLoader's workers
+        SHARED_MEMORY: landlock.SHARE,  # semaphores and batches of a DataLoader's workers
         directory: landlock.OWN,
     }
 

@@ -21,7 +21,7 @@ from typing import Final
 
 import msgspec
 
-from verify import describe, privileges, requests, users, walls
+from verify import describe, privileges, requests, scratch, users, walls
 from verify.channel import PROTOCOL, Channel, ChannelError, refuse_descriptors
 from verify.code_hash import code_hash
 from verify.court import Court, Turn, count_slots
@@ -58,7 +58,8 @@ class Supervisor:
         self._code = code_hash()  # as it was when this process began
         self._clients = threading.BoundedSemaphore(_CLIENTS)
         self._family = Family()
-        slots = [Slot(uid, found) for uid in self._users.uids or [None] * count_slots()]
+        uids = self._users.uids or [None] * count_slots()
+        slots = [Slot(uid, found, scratch.folder(at)) for at, uid in enumerate(uids)]
         self._court = Court(self._family, self._store, slots)
         remove_leftovers(self._family)
 

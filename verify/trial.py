@@ -151,6 +151,8 @@ def ended(asked: str, came: Raised) -> Failure:
         return Failure(clean(came.text) or f"{asked}: the function is missing.", "wrong")
     if came.type == "MemoryError":
         return Failure(f"{asked}: ran out of memory{where}.", "memory")
+    if came.type == "DiskFull":
+        return Failure(f"{asked}: wrote more to files than a job may{where}.", "output")
     if came.type == "SystemExit":
         return Failure(f"{asked}: the code called exit instead of returning{where}.", "crashed")
     text = f": {came.text}" if came.text else ""

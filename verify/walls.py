@@ -13,7 +13,7 @@ import platform
 from collections.abc import Callable
 from typing import Literal
 
-from verify import landlock, seccomp
+from verify import landlock, scratch, seccomp
 from verify.privileges import set_no_new_privileges
 
 Level = Literal["full", "partial", "none"]
@@ -27,12 +27,14 @@ class Walls:
         user: Whether learners have a user of their own.
         files: The version of Landlock in force, 0 for none.
         system_calls: Whether the system call filter is in force.
+        mounts: Whether each job is given file systems of its own for its files, in memory.
         notes: What a reader of the record should know of them, in sentences.
     """
 
     user: bool
     files: int
     system_calls: bool
+    mounts: bool = False
     notes: tuple[str, ...] = ()
 
     @property
@@ -47,6 +49,7 @@ class Walls:
         names = ["process", "limits", "environment", "descriptors", "no-new-privileges"]
         names += ["user"] * self.user + ["files"] * bool(self.files)
         names += ["signals"] * (self.user or self.files >= landlock.SCOPED)
+        names += ["disk"] * (self.mounts or bool(scratch.folders()))
         return names + ["system-calls"] * self.system_calls
 
 
@@ -66,7 +69,8 @@ def look(*, user: bool, reason: str) -> Walls:
     system_calls = _stands(seccomp.install)
     if not system_calls:
         notes.append(f"No system call filter stands here ({platform.machine()}).")
-    return Walls(user, files, system_calls, tuple(notes))
+    mounts = _stands(scratch.try_to_enter)
+    return Walls(user, files, system_calls, mounts, tuple(notes))
 
 
 def _stands(wall: Callable[[], None]) -> bool:
