@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import platform
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -24,11 +25,13 @@ from verify.machine import ENVIRONMENT
 from verify.options import parser
 from verify.outcome import Outcome
 from verify.ownership import acting_as
+from verify.plain import Plain
 from verify.results import CheckResult, Run
 from verify.show import Screen
 from verify.submit import read_exercise
 
 READY, NOT_READY, FAULT = 0, 1, 3
+_PATIENCE = {"compose": 60.0, "local": 0.0}  # seconds; nobody starts a local runner anew
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -57,48 +60,52 @@ def _verify(options: argparse.Namespace, screen: Screen) -> int:
     with acting_as(layout.reader(workspace)):
         submissions = [read_exercise(lab, workspace) for lab in chosen]
     outcome = Outcome(screen, {lab.skill for lab in chosen if not lab.exercise})
-    with _runner(options.runtime, layout, options.labs, screen) as channel:
-        try:
-            client.verify(channel, submissions, options.seed, outcome.take)
-        except client.Refused as refusal:
-            raise Problem(
-                f"The runner refused: {refusal}",
-                cause="it is of another version than this client, or it failed",
-                type_this="invoke lab.up, then invoke verify again",
-            ) from refusal
-        except client.RunnerLost as lost:
-            raise Problem(
-                f"The runner ended in the middle of {outcome.doing} ({lost}).",
-                cause="it was stopped or killed; what it had decided before is kept",
-                type_this="invoke lab.up, then invoke verify again",
-            ) from lost
+    try:
+        _ask(options, layout, submissions, outcome, screen)
+    except client.Refused as refusal:
+        raise Problem(
+            f"The runner refused: {refusal}",
+            cause="it is of another version than this client, or it failed",
+            type_this="invoke lab.up, then invoke verify again",
+        ) from refusal
+    except client.RunnerLost as lost:
+        raise Problem(
+            f"The runner ended in the middle of {outcome.doing} ({lost}).",
+            cause="it was stopped or killed; what it had decided before is kept",
+            type_this="invoke lab.up, then invoke verify again",
+        ) from lost
     record = outcome.record(labs, practice=options.seed is not None)
     _write(record, options)  # before the last lines, which a closed pipe may never take
     screen.summary(record)
     return _exit_code(record, all_skills=not options.skill)
 
 
-@contextlib.contextmanager
-def _runner(runtime: str, layout: Layout, labs: Path | None, screen: Screen) -> Iterator[Channel]:
-    """Yield a channel to the runner that ``runtime`` asks for, a resident one if any answers."""
-    with contextlib.ExitStack() as stack:
-        resident = layout.runners if labs is None else {}
-        for name, place in resident.items():
-            if runtime not in ("auto", name):
-                continue
-            try:
-                if not isinstance(place, Path):
-                    client.hello(place)  # that a command starts says nothing of who answers
-                channel = stack.enter_context(client.connect(place))
-            except client.NoRunner:
-                if _is_only_busy(layout, place):
-                    raise _no_runner(name, layout) from None
-                continue
-            yield channel
+def _ask(
+    options: argparse.Namespace,
+    layout: Layout,
+    submissions: list[dict[str, Plain]],
+    outcome: Outcome,
+    screen: Screen,
+) -> None:
+    """Have the runner that was asked for judge ``submissions``, a resident one if any answers."""
+    resident = layout.runners if options.labs is None else {}
+    for name, place in resident.items():
+        if options.runtime not in ("auto", name):
+            continue
+        connect = functools.partial(client.connect, place)
+        try:
+            if not isinstance(place, Path):
+                client.hello(place)  # that a command starts says nothing of who answers
+            client.persist(connect, submissions, options.seed, outcome.take, _PATIENCE[name])
+        except client.NoRunner:
+            if _is_only_busy(layout, place):
+                raise _no_runner(name, layout) from None
+        else:
             return
-        if runtime in resident or not layout.holds_keys:
-            raise _no_runner(runtime, layout)
-        yield stack.enter_context(_standalone(layout, labs, screen))
+    if options.runtime in resident or not layout.holds_keys:
+        raise _no_runner(options.runtime, layout)
+    with _standalone(layout, options.labs, screen) as channel:
+        client.verify(channel, submissions, options.seed, outcome.take)
 
 
 def _is_only_busy(layout: Layout, place: client.Place) -> bool:

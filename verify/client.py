@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +21,7 @@ from verify.plain import Plain
 
 _EVENT_SECONDS: Final = 180.0  # the longest silence: imports on a slow disk, then one job's limit
 _HELLO_SECONDS: Final = 5.0
+_AGAIN_SECONDS: Final = 0.2
 
 Event = dict[str, Any]
 __all__ = [
@@ -27,6 +30,7 @@ __all__ = [
     "RunnerLost",
     "connect",
     "hello",
+    "persist",
     "selftest",
     "standalone",
     "verify",
@@ -148,6 +152,57 @@ def verify(
     request: dict[str, Plain] = {"op": "verify", "skills": list(skills), "seed": seed}
     for event in _exchange(channel, request, _EVENT_SECONDS):
         on_event(event)
+
+
+def persist(
+    connect_again: Callable[[], contextlib.AbstractContextManager[Channel]],
+    skills: list[dict[str, Plain]],
+    seed: int | None,
+    on_event: Callable[[Event], None],
+    patience: float,
+) -> None:
+    """Have ``skills`` judged as `verify` does, also when the runner ends on the way.
+
+    Each submission is given a key under which the runner keeps it. What was decided when the runner
+    ended is not judged a second time, and what was not is judged anew, from the start of its skill.
+
+    Args:
+        connect_again: Returns a channel to the runner, or raises `NoRunner`.
+        skills: See `verify`.
+        seed: See `verify`.
+        on_event: Also called with ``lost`` when the runner has ended and is waited for.
+        patience: For so many seconds it may be away.
+
+    Raises:
+        NoRunner: there is none from the start.
+        RunnerLost: it has ended and did not come back.
+        Refused: it does not serve this request.
+    """
+    left = [{**skill, "key": secrets.token_hex(16)} for skill in skills]
+
+    def take(event: Event) -> None:
+        if event["event"] == "skill":
+            del left[0]
+        on_event(event)
+
+    lost: RunnerLost | None = None
+    until = 0.0
+    while left:
+        before = len(left)
+        try:
+            with connect_again() as channel:
+                verify(channel, left, seed, take)
+                return
+        except NoRunner:
+            if lost is None:
+                raise
+        except RunnerLost as error:
+            if lost is None or len(left) < before:
+                lost, until = error, time.monotonic() + patience
+                on_event({"event": "lost"})
+        if time.monotonic() >= until:
+            raise lost
+        time.sleep(_AGAIN_SECONDS)
 
 
 def hello(place: Place) -> Event:

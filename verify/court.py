@@ -135,7 +135,9 @@ class Court:
     def _judge(self, client: Channel, turn: Turn, slot: Slot) -> SkillResult:
         """Judge one submission; each result is on disk before the client is told it."""
         lab, submission = turn.lab, turn.submission
-        identity = self._store.start(lab.skill, submission.seed, turn.practice, submission.sha256)
+        identity = self._store.start(
+            lab.skill, submission.seed, turn.practice, submission.sha256, turn.key
+        )
         turn.tell({"event": "job", "skill": lab.skill, "title": lab.title, "job": identity})
         checks: list[CheckResult] = []
 

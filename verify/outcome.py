@@ -31,8 +31,7 @@ class Outcome:
     def take(self, event: dict[str, Any]) -> None:
         """Take one of the runner's events."""
         if event["event"] == "environment":
-            self._seed = event["seed"]
-            self._environment = msgspec.convert(event["environment"], Environment)
+            self._begin(event["seed"], msgspec.convert(event["environment"], Environment))
         elif event["event"] == "job":
             self.doing = f"`{event['skill']}`"
         elif event["event"] == "skill":
@@ -40,6 +39,16 @@ class Outcome:
             self._skills.append(skill)
             event = {**event, "skill": msgspec.to_builtins(skill)}
         self._screen.event(event)
+
+    def _begin(self, seed: int, environment: Environment) -> None:
+        """Take what comes first; a second time if the runner ended and was started anew."""
+        if self._environment is None:
+            self._seed, self._environment = seed, environment
+            return
+        done = ", ".join(skill.skill for skill in self._skills) or "nothing"
+        self._environment.notes.append(
+            f"The runner ended after {done} and was started anew: from there on the seed is {seed}."
+        )
 
     def _whole(self, skill: SkillResult) -> SkillResult:
         if skill.skill not in self._machine:

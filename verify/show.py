@@ -60,6 +60,8 @@ class Screen:
             self.waiting("beginning")
         elif kind == "started":
             self.waiting(event["check"])
+        elif kind == "lost":
+            self.line("The runner ended on the way; waiting for it to come back.")
         elif kind == "waiting":
             self.waiting("another verification is running; waiting for it")
         elif kind == "result":
