@@ -108,24 +108,41 @@ def test_the_learners_real_process_has_no_right_left(lab: Lab, solve: Callable[.
     assert told["NoNewPrivs"] == "1"
 
 
-def test_learner_code_reaches_no_key_no_token_no_socket_no_network(
-    lab: Lab, solve: Callable[..., None]
-) -> None:
-    solve("memory", PROBE)
+def verdicts(lab: Lab, exercise: str) -> dict[str, Any]:
+    """Have the runner's container judge an exercise for `memory`; return the results by check."""
     results: dict[str, Any] = {}
 
     def take(event: dict[str, Any]) -> None:
         if event["event"] == "result":
             results[event["result"]["name"]] = event["result"]
 
+    submission = {"skill": "memory", "exercise": exercise.encode(), "trouble": None}
     with client.connect(lab.layout.runners["compose"]) as channel:
-        exercise = (lab.layout.workspace / "memory" / "exercise.py").read_bytes()
-        client.verify(
-            channel, [{"skill": "memory", "exercise": exercise, "trouble": None}], 1, take
-        )
+        client.verify(channel, [submission], 1, take)
+    return results
+
+
+def test_learner_code_reaches_no_key_no_token_no_socket_no_network(lab: Lab) -> None:
+    results = verdicts(lab, PROBE)
     messages = [result["message"] for result in results.values() if "reached" in result["message"]]
     assert messages, results
     assert all("reached [{}, []]" in message for message in messages), messages[0]
+
+
+@pytest.mark.parametrize("place", [".", "/dev/shm"])
+def test_a_job_that_fills_its_room_on_disk_ends_alone(lab: Lab, place: str) -> None:
+    fill = (
+        "import time\ndef weight_bytes(num_params, bits):\n    for number in range(40):\n"
+        f"        open('{place}/verify-%d' % number, 'wb').write(bytes(16 * 2**20))\n"
+        "        time.sleep(0.05)\n    raise RuntimeError('all was written')\n"
+    )
+    causes = {result["cause"] for result in verdicts(lab, fill).values() if result["cause"]}
+    assert "output" in causes
+    assert not any("all was written" in r["message"] for r in verdicts(lab, fill).values())
+    used = "import os\ndef weight_bytes(num_params, bits):\n    s = os.statvfs('.')\n" + (
+        "    raise RuntimeError(f'{(s.f_blocks - s.f_bfree) * s.f_bsize // 2**20} MiB are used')\n"
+    )
+    assert any(" 0 MiB are used" in r["message"] for r in verdicts(lab, used).values())
 
 
 def test_jupyter_holds_no_key_no_engine_and_no_secret(lab: Lab) -> None:
@@ -163,6 +180,7 @@ def test_the_engine_says_that_it_is_hardened(lab: Lab, service: str) -> None:
     assert host["ShmSize"] >= 1024**3
     assert host["RestartPolicy"]["Name"] == "unless-stopped"
     assert "/tmp" in host["Tmpfs"]
+    assert ("/jobs/0" in host["Tmpfs"]) == (service == "verifier")
     assert (host["PidMode"], host["UsernsMode"]) == ("", "")
     assert host["IpcMode"] == "private"
     assert not host["Devices"]
