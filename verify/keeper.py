@@ -130,7 +130,7 @@ def _be_learner(seal: sealing.Seal, fds: list[int]) -> NoReturn:
     status = 1
     try:
         sealing.close(seal, fds[0], fds[1])
-        learner.main(seal.limits.threads)
+        learner.main(seal.limits)
         status = 0
     except BaseException:  # noqa: BLE001 - it must not unwind into the keeper
         traceback.print_exc()

@@ -26,6 +26,7 @@ class Limits:
         file_bytes: In each file.
         disk_bytes: In all files of its folder together, and as much again in shared memory.
         output_bytes: Of what it prints that are kept.
+        gpu_share: Of each GPU's memory, that torch's allocator may hand out.
         threads: That torch may use; jobs run beside each other, one for each core.
     """
 
@@ -34,6 +35,7 @@ class Limits:
     file_bytes: int = 64 * 1024**2
     disk_bytes: int = 256 * 1024**2
     output_bytes: int = 64 * 1024
+    gpu_share: float = 0.5
     threads: int = 1
 
 

@@ -17,9 +17,12 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
+import torch
+
 from verify.channel import Channel, ChannelError
 from verify.codec import CodecError
 from verify.extract import Source
+from verify.labs import Limits
 from verify.plain import Plain
 from verify.scene import EXERCISE, begin_anew, load_module, play
 from verify.sealing import CHANNEL_FD
@@ -80,15 +83,31 @@ class Exercise:
             raise NameError(why).with_traceback(error.__traceback__) from None
 
 
-def main(threads: int) -> None:
-    """Serve the judge until it closes the channel; torch may use so many ``threads``."""
+def main(limits: Limits) -> None:
+    """Serve the judge until it closes the channel, within ``limits``."""
     channel = Channel(socket.socket(fileno=CHANNEL_FD))
-    begin_anew(threads)
+    begin_anew(limits.threads)
+    if torch.cuda.is_available():
+        limit_gpu(limits.gpu_share)
     try:
         channel.send({"sealed": True})  # what goes wrong before this is not the exercise's
         _serve(channel)
     except ChannelError:
         return  # the judge has ended, or learner code has broken the channel: it shows there
+
+
+def limit_gpu(share: float) -> None:
+    """Have torch refuse more than ``share`` of each GPU's memory: its error is a learner's to read.
+
+    CUDA is not initialised by that: torch does it when the exercise first asks for a GPU. Learner
+    code can take it back; `verify.memory_guard` cannot be.
+    """
+
+    def limit() -> None:
+        for device in range(torch.cuda.device_count()):
+            torch.cuda.set_per_process_memory_fraction(share, device)
+
+    torch.cuda._lazy_call(limit)  # type: ignore[no-untyped-call]  # as its manual_seed does
 
 
 def _serve(channel: Channel) -> None:
