@@ -237,7 +237,7 @@ def temperature_zero(model, tokenizer, prompt, max_new_tokens=50):
     return _new_text(model, tokenizer, prompt, max_new_tokens, do_sample=True, temperature=0.0)
 
 
-@misconception("generate", checks=(*GREEDY, *NEW, *LENGTH))
+@misconception("generate", checks=(*GREEDY, *NEW, *LENGTH, *INPUTS, *COPIES, *GRAPH))
 def not_always_the_likeliest(model, tokenizer, prompt, max_new_tokens=50):
     """Something besides the logits decides: several texts are kept in play (`num_beams`), or what
     was said before is held back (`repetition_penalty`, `no_repeat_ngram_size`). Greedy search keeps
