@@ -15,9 +15,11 @@ the judge's own process (`verify.judging.Rehearsal`), through the same codec as 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import datetime
 import functools
+import io
 import multiprocessing
 import os
 import sys
@@ -158,9 +160,10 @@ def judge_all(lab: Lab, seeds: Iterable[int]) -> tuple[dict[str, Rates], float]:
     bench = RememberingBench(lab)
     rates: dict[str, Rates] = defaultdict(Rates)
     answers = list(answers_of(bench))
-    for seed in seeds:
-        for answer in answers:
-            judge(bench, answer, seed, rates[answer.function])
+    with contextlib.redirect_stdout(io.StringIO()):  # some print what they found
+        for seed in seeds:
+            for answer in answers:
+                judge(bench, answer, seed, rates[answer.function])
     return dict(rates), time.perf_counter() - start
 
 
