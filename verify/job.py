@@ -94,6 +94,7 @@ class Job:
         self._directory = str(slot.folder / name)
         self._shared_memory = shared_memory()
         self._keeper: Keeper | None = None
+        self._waiting: socket.socket | None = None
         self._short: Shortage | None = None
         self._full = False
         self._output = _Output(lab.limits.output_bytes)
@@ -126,6 +127,8 @@ class Job:
                     "caches": dict(caches()),
                 }
             )
+            if self._lab.exercise and self._submission.exercise is not None:
+                self._waiting = self._new_learner()  # while the judge reads the lab
             yield from self._watch(channel, client, on_start)
         except (ChannelError, JobError, ZygoteError) as error:
             self._family.renew()
@@ -137,8 +140,12 @@ class Job:
         finally:
             channel.close()
             if judge is not None:
-                self._family.end(judge)
-            self._clear()
+                self._family.kill(judge)  # it ends while the learner does
+            try:
+                self._clear()
+            finally:
+                if judge is not None:
+                    self._family.end(judge)
 
     def _watch(
         self, judge: Channel, client: Channel, on_start: Callable[[str], None]
@@ -198,17 +205,27 @@ class Job:
             self._keeper.kill()
 
     def _start_learner(self, judge: Channel) -> None:
+        """Give the judge a learner's channel: of the one that waits, else of a new one."""
+        waiting, self._waiting = self._waiting, None
+        with waiting or self._new_learner() as channel:
+            judge.send({}, [channel.fileno()])
+
+    def _new_learner(self) -> socket.socket:
+        """Start a learner and return the judge's end of its channel."""
         if self._keeper is None:
             self._keeper = Keeper(self._family, self._terms())
         judges, learners = socket.socketpair()
-        refuse_descriptors(judges)
-        with judges, learners:
+        with learners:
+            refuse_descriptors(judges)
             writer = self._output.open()
             try:
                 self._keeper.start(learners, writer)
+            except BaseException:
+                judges.close()
+                raise
             finally:
                 os.close(writer)
-            judge.send({}, [judges.fileno()])
+        return judges
 
     def _terms(self) -> Terms:
         return Terms(
@@ -251,6 +268,8 @@ class Job:
 
     def _clear(self) -> None:
         """End every process of the job and remove every file of it."""
+        if self._waiting is not None:
+            self._waiting.close()
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             try:

@@ -12,13 +12,15 @@ import contextlib
 import gc
 import importlib
 import os
+import select
 import socket
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
-from verify import privileges
+from verify import huge_pages, privileges
 from verify.channel import Channel, Closed
 
 OURS = ("verify.judge", "verify.keeper")
@@ -33,6 +35,8 @@ PRELOADED = (
 WITHOUT_GPU_ONLY = ("peft",)
 """peft imports bitsandbytes, which asks for the device's capability and so initialises CUDA."""
 
+_QUIET_MS: Final = 500  # without a request, before the zygote makes itself cheaper to fork
+
 
 def main() -> None:
     """Import, then fork on demand until the supervisor is gone."""
@@ -45,8 +49,10 @@ def main() -> None:
     control = Channel(socket.socket(fileno=options.control))
     preload()
     control.send({"ready": True})
+    pages = huge_pages.collapse()
     with contextlib.suppress(Closed):
         while True:
+            _use_quiet(control, pages)
             told, fds = control.receive_with_fds()
             assert isinstance(told, dict)
             check_forkable()
@@ -67,6 +73,20 @@ def preload() -> None:
             importlib.import_module(name)
     gc.collect()
     gc.freeze()  # keeps the collector from touching, and so copying, the shared pages
+
+
+def _use_quiet(control: Channel, pages: Iterator[bool]) -> None:
+    """Put large pages under what is here while nothing is asked; see `verify.huge_pages`.
+
+    A runner of one job never comes to it, and a request waits for one page at most.
+    """
+    poller = select.poll()
+    poller.register(control, select.POLLIN)
+    patience = _QUIET_MS
+    while not poller.poll(patience):
+        if next(pages, None) is None:
+            return
+        patience = 0
 
 
 def check_forkable() -> None:
