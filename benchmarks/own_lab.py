@@ -59,14 +59,19 @@ class OwnLab:
         command = [sys.executable, "-m", *shown]
         return subprocess.run(command, cwd=self.layout.root, capture_output=True, check=False)
 
+    def start_again(self) -> int:
+        """Start the resident runner after its end; return its process id."""
+        identity = runner.start(self.layout)
+        runner.wait(self.layout, identity)
+        return identity.pid
+
     @contextlib.contextmanager
     def resident(self) -> Iterator[int]:
         """Run a resident runner, as ``lab.up`` starts it; yield its process id."""
-        identity = runner.start(self.layout)
         try:
-            runner.wait(self.layout, identity)
+            pid = self.start_again()
             time.sleep(SETTLES)
-            yield identity.pid
+            yield pid
         finally:
             runner.service(self.layout).stop()
 

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import functools
 import json
 import os
+import signal
 import sqlite3
 import statistics
 import time
@@ -213,6 +215,51 @@ def queue(lab: OwnLab, pid: int, options: argparse.Namespace) -> Iterator[str]:
         )
 
 
+def killed(lab: OwnLab, pid: int, options: argparse.Namespace) -> Iterator[str]:
+    """Kill the runner at a third and at two thirds of many jobs; clients ask again with keys."""
+    yield "| jobs | killed | seconds | told | finished | interrupted | lost | doubled |"
+    yield "|---|---|---|---|---|---|---|---|"
+    jobs = max(options.queues)
+    before = kept(lab)
+    told: list[str] = []
+    sizes = [min(AT_ONCE, jobs - sent) for sent in range(0, jobs, AT_ONCE)]
+
+    def send(at: int) -> None:
+        connect = functools.partial(client.connect, lab.layout.socket)
+        asked: list[dict[str, Plain]] = [
+            {"skill": NOTHING, "exercise": lab.solution(NOTHING), "trouble": None}
+        ] * sizes[at]
+        client.persist(connect, asked, None, take, patience=60.0)
+
+    def take(event: dict[str, Any]) -> None:
+        if event["event"] == "skill":
+            assert event["skill"]["ready"], event
+            told.append(event["skill"]["job"])
+
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(at_once, send, len(sizes))
+        for part in (1, 2):
+            while len(told) < jobs * part / 3:
+                assert not sending.done(), sending.result()
+                time.sleep(0.01)
+            os.kill(pid, signal.SIGKILL)
+            pid = lab.start_again()
+        took = sending.result()
+    finished = kept(lab).keys() - before.keys()
+    lost, doubled = jobs - len(set(told) & finished), len(finished) - len(set(told))
+    yield (
+        f"| {jobs:,} | twice | {took:.1f} | {len(told):,} | {len(finished):,} "
+        f"| {interrupted(lab)} | {lost} | {doubled} |"
+    )
+
+
+def interrupted(lab: OwnLab) -> int:
+    """Return how many jobs were given up."""
+    with closing(sqlite3.connect(lab.layout.results)) as store:
+        (count,) = store.execute("SELECT count(*) FROM job WHERE state = 'interrupted'").fetchone()
+    return int(count)
+
+
 def kept(lab: OwnLab) -> dict[str, int]:
     """Return the finished jobs in the runner's store, each with the number of its results."""
     asked = (
@@ -247,6 +294,7 @@ PARTS: dict[str, Callable[[OwnLab, int, argparse.Namespace], Iterator[str]]] = {
     "overhead": overhead,
     "throughput": throughput,
     "queue": queue,
+    "killed": killed,
 }
 
 if __name__ == "__main__":
