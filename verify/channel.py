@@ -86,6 +86,8 @@ class Channel:
                 raise Closed("the other side is gone") from error
             ancillary = []
             message = message[sent:]
+            if message:
+                _check_time(deadline)
 
     def receive(self, seconds: float | None = None, max_bytes: int = MAX_BYTES) -> Plain:
         """Return the next message; descriptors that come with it are closed.
@@ -141,6 +143,8 @@ class Channel:
             if not part:
                 raise Closed("the other side is gone")
             data += part
+            if len(data) < count:
+                _check_time(deadline)
         return bytes(data)
 
     def _wait(self, event: int, deadline: float | None) -> None:
@@ -149,6 +153,12 @@ class Channel:
         left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
         if not poller.poll(left):
             raise Silent("the other side does not answer")
+
+
+def _check_time(deadline: float | None) -> None:
+    """Raise `Silent` past ``deadline``: a trickle always has one byte more, and must end."""
+    if deadline is not None and time.monotonic() > deadline:
+        raise Silent("the other side takes too long")
 
 
 def refuse_descriptors(sock: socket.socket) -> None:

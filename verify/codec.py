@@ -19,6 +19,7 @@ MAX_DEPTH: Final = 24  # lists and dicts inside one another
 MAX_ITEMS: Final = 200_000  # values in one message
 MAX_INT_BYTES: Final = 64  # a parameter count needs 5
 MAX_DIMENSIONS: Final = 8
+MAX_SPAN: Final = 2**48  # elements, taking 0 for 1: torch computes strides of empty tensors too
 
 _SIZE = struct.Struct(">I")
 _FLOAT = struct.Struct(">d")
@@ -94,12 +95,7 @@ class _Writer:
             for item in value:  # type: ignore[union-attr]
                 self.write(item, depth + 1)
         elif kind is dict:
-            self.put(b"d" + _SIZE.pack(len(value)))  # type: ignore[arg-type]
-            for key, item in value.items():  # type: ignore[union-attr]
-                if type(key) is not str:
-                    raise CodecError(f"a dict key is a {type(key).__name__}, not a str")
-                self.sized(b"", _utf8(key))
-                self.write(item, depth + 1)
+            self.write_dict(value, depth)  # type: ignore[arg-type]
         elif kind is Array:
             self.write_array(value)  # type: ignore[arg-type]
         elif kind is Opaque:
@@ -111,18 +107,31 @@ class _Writer:
             self.sized(b"", _utf8(value.type))  # type: ignore[union-attr]
             self.sized(b"", _utf8(value.text))  # type: ignore[union-attr]
             self.sized(b"", _utf8(value.code))  # type: ignore[union-attr]
-            self.write(value.line, depth + 1)  # type: ignore[union-attr]
+            self.write(_checked_line(value.line), depth + 1)  # type: ignore[union-attr]
         else:
             raise CodecError(f"a {kind.__name__} is not plain data")
 
     def write_int(self, value: int) -> None:
-        data = value.to_bytes((value.bit_length() + 8) // 8, "big", signed=True)
-        if len(data) > MAX_INT_BYTES:
+        length = (value.bit_length() + 8) // 8
+        if length > MAX_INT_BYTES:
             raise CodecError(f"an int of more than {MAX_INT_BYTES} bytes")
-        self.put(b"i" + bytes([len(data)]) + data)
+        self.put(b"i" + bytes([length]) + value.to_bytes(length, "big", signed=True))
+
+    def write_dict(self, value: dict[str, Plain], depth: int) -> None:
+        self.put(b"d" + _SIZE.pack(len(value)))
+        written = set()
+        for key, item in value.items():
+            if type(key) is not str:
+                raise CodecError(f"a dict key is a {type(key).__name__}, not a str")
+            name = _utf8(key)
+            if name in written:  # a lone surrogate and its escape are one and the same
+                raise CodecError("two keys of a dict that are sent as the same text")
+            written.add(name)
+            self.sized(b"", name)
+            self.write(item, depth + 1)
 
     def write_array(self, array: Array) -> None:
-        _check_array(array.dtype, array.shape, len(array.data))
+        _check_array(array)
         self.put(b"a")
         self.sized(b"", _utf8(array.dtype))
         self.put(bytes([len(array.shape)]))
@@ -219,14 +228,12 @@ class _Reader:
         count = math.prod(shape) * width
         if count > len(self.message) - self.at:
             raise CodecError(f"a tensor that claims {count} bytes")
+        _check_span(shape)
         return Array(dtype, shape, self.take(count))
 
     def read_raised(self, depth: int) -> Raised:
         kind, text, code = self.text(), self.text(), self.text()
-        line = self.read(depth + 1)
-        if line is not None and type(line) is not int:
-            raise CodecError("a line number that is no number")
-        return Raised(kind, text, line, code)
+        return Raised(kind, text, _checked_line(self.read(depth + 1)), code)
 
 
 def _utf8(text: str) -> bytes:
@@ -235,10 +242,28 @@ def _utf8(text: str) -> bytes:
     return text.encode("utf-8", errors="backslashreplace")  # a lone surrogate is not UTF-8
 
 
-def _check_array(dtype: str, shape: tuple[int, ...], length: int) -> None:
-    if dtype not in DTYPES:
+def _checked_line(line: object) -> int | None:
+    if line is not None and type(line) is not int:
+        raise CodecError("a line number that is no number")
+    return line
+
+
+def _check_array(array: Array) -> None:
+    """Check a tensor that is to be sent; whoever made it may have put anything into its fields."""
+    dtype, shape, data = array.dtype, array.shape, array.data
+    if type(dtype) is not str or dtype not in DTYPES:
         raise CodecError(f"a tensor of dtype {dtype!r} cannot be sent")
+    if type(shape) is not tuple or type(data) is not bytes:
+        raise CodecError("a tensor whose shape is no tuple, or whose elements are no bytes")
     if len(shape) > MAX_DIMENSIONS:
         raise CodecError(f"a tensor of {len(shape)} dimensions")
-    if math.prod(shape) * DTYPES[dtype] != length:
+    if not all(type(size) is int and 0 <= size < 2**32 for size in shape):
+        raise CodecError("a tensor with a side that cannot be sent")
+    _check_span(shape)
+    if math.prod(shape) * DTYPES[dtype] != len(data):
         raise CodecError("a tensor whose bytes do not fit its shape")
+
+
+def _check_span(shape: tuple[int, ...]) -> None:
+    if math.prod(max(size, 1) for size in shape) > MAX_SPAN:
+        raise CodecError("a tensor with sides that are too long")

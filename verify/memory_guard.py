@@ -81,7 +81,7 @@ def gpu_free(nvml: Any) -> int | None:
 def _floor(whole: int) -> int:
     try:
         return int(float(os.environ[SETTING]) * GIB)
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, OverflowError):
         return max(GIB, int(_SHARE * whole))
 
 

@@ -55,7 +55,7 @@ class Store:
             seed: What its inputs are drawn from.
             practice: Whether the seed was asked for.
             sha256: The hash of the learner's file.
-            key: The client's own name for the submission: see `finished`.
+            key: The client's own name for the submission: see `finished`. Practice has none.
         """
         job = uuid.uuid4().hex
         with self._transaction():
@@ -63,7 +63,7 @@ class Store:
                 "INSERT INTO job VALUES (?, ?, ?, ?, ?, ?, NULL, 'running')",
                 (job, skill, str(seed), practice, sha256, _now()),
             )
-            if key is not None:
+            if key is not None and not practice:
                 self._db.execute(
                     "INSERT OR REPLACE INTO claim (key, job) VALUES (?, ?)", (key, job)
                 )

@@ -37,6 +37,7 @@ from verify.store import Store
 
 _REQUEST_SECONDS: Final = 10.0
 _REQUEST_BYTES: Final = 16 * 1024 * 1024
+_TELL_SECONDS: Final = 5.0  # for a client to take an event
 _CLIENTS: Final = 32
 _CREDENTIALS: Final = struct.Struct("3i")  # pid, uid, gid; unix(7), SO_PEERCRED
 
@@ -78,8 +79,7 @@ class Supervisor:
             log.info("listening on %s", path)
             while True:
                 self._clients.acquire()
-                connection = self._accept(server)
-                threading.Thread(target=self._serve_one, args=(connection,), daemon=True).start()
+                self._begin(self._accept(server))
 
     def _accept(self, server: socket.socket) -> socket.socket:
         while True:
@@ -88,12 +88,21 @@ class Supervisor:
             except OSError as error:  # out of descriptors, say: others will give some back
                 log.warning("a client could not be accepted: %s", error)
                 time.sleep(0.1)
-            else:
-                if _is_below_us(connection):
-                    connection.close()  # learner code that has reached the socket
-                    continue
-                refuse_descriptors(connection)
-                return connection
+                continue
+            with contextlib.suppress(OSError):  # out of descriptors, to look who it is
+                if not _is_below_us(connection):  # learner code that has reached the socket
+                    refuse_descriptors(connection)
+                    return connection
+            connection.close()
+
+    def _begin(self, connection: socket.socket) -> None:
+        """Serve a client in a thread of its own; where none can be started it is turned away."""
+        try:
+            threading.Thread(target=self._serve_one, args=(connection,), daemon=True).start()
+        except RuntimeError as error:
+            log.warning("a client could not be served: %s", error)
+            connection.close()
+            self._clients.release()
 
     def _serve_one(self, connection: socket.socket) -> None:
         try:
@@ -155,13 +164,16 @@ class Supervisor:
         self._tell(client, {"event": "environment", "seed": drawn, "environment": environment})
         turns = [Turn(it, drawn, practice=practice or seed is not None) for it in wanted]
         for event in self._court.judge(client, turns):
-            self._tell(client, event)
+            try:
+                client.send(event, seconds=_TELL_SECONDS)
+            except ChannelError:  # what came after a lost event would say something else
+                raise Abandoned from None
         self._tell(client, {"event": "done"})
 
     def _tell(self, client: Channel, event: dict[str, Plain]) -> None:
-        """Send an event; a client that has gone misses it."""
+        """Send a last event; a client that has gone misses it."""
         with contextlib.suppress(ChannelError):
-            client.send(event, seconds=5.0)
+            client.send(event, seconds=_TELL_SECONDS)
 
 
 def _is_below_us(connection: socket.socket) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from verify.plain import DTYPES, Array, Opaque, Plain, Raised
@@ -13,7 +14,9 @@ _DEEPEST = 20
 def to_array(tensor: torch.Tensor) -> Array:
     """Return a tensor's dtype, shape and elements; any device, with or without a graph."""
     name = str(tensor.dtype).removeprefix("torch.")
-    data = tensor.detach().to("cpu").contiguous().reshape(-1)
+    flat = tensor.detach().reshape(-1)
+    # A copy: of one element or none, a tensor keeps its stride, and so has no view as bytes.
+    data = torch.empty(flat.shape, dtype=flat.dtype, device="cpu").copy_(flat)
     return Array(name, tuple(tensor.shape), data.view(torch.uint8).numpy().tobytes())
 
 
@@ -36,8 +39,7 @@ def plain(value: object, _depth: int = 0) -> Plain:
     if _depth > _DEEPEST:
         return opaque(value)
     if isinstance(value, torch.Tensor):
-        sendable = str(value.dtype).removeprefix("torch.") in DTYPES and not value.is_sparse
-        return to_array(value) if sendable and not value.is_meta else opaque(value)
+        return to_array(value) if _is_sendable(value) else opaque(value)
     if isinstance(value, torch.dtype):
         return str(value).removeprefix("torch.")
     if isinstance(value, torch.device):
@@ -46,9 +48,16 @@ def plain(value: object, _depth: int = 0) -> Plain:
         return [plain(item, _depth + 1) for item in value]
     if isinstance(value, dict) and all(type(key) is str for key in value):
         return {key: plain(item, _depth + 1) for key, item in value.items()}
-    if hasattr(value, "item") and getattr(value, "shape", None) == ():  # a numpy scalar
+    if isinstance(value, np.generic | np.ndarray) and value.shape == ():
         return plain(value.item(), _depth + 1)
     return opaque(value)
+
+
+def _is_sendable(tensor: torch.Tensor) -> bool:
+    """Tell whether a tensor's elements lie in memory one after the other, and may cross."""
+    name = str(tensor.dtype).removeprefix("torch.")
+    lies = tensor.layout == torch.strided and not (tensor.is_meta or tensor.is_nested)
+    return name in DTYPES and lies
 
 
 def opaque(value: object) -> Opaque:

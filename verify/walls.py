@@ -40,6 +40,8 @@ class Walls:
     @property
     def level(self) -> Level:
         """What they add up to."""
+        if not (self.user or self.files or self.system_calls):
+            return "none"
         kept_in = self.user or self.files >= landlock.SCOPED
         return "full" if self.files and self.system_calls and kept_in else "partial"
 

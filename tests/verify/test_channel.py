@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import struct
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,35 @@ def test_a_channel_gives_up_on_half_a_message() -> None:
     other.sendall(struct.pack(">I", 100) + b"half")
     with pytest.raises(Silent):
         channel.receive(0.1)
+
+
+class Dripping(socket.socket):
+    """A socket that always has room and something to read: one byte."""
+
+    def recvmsg(self, *how: object) -> tuple[bytes, list[object], int, None]:  # type: ignore[override]
+        return b"\1", [], 0, None
+
+    def sendmsg(self, *what: object) -> int:  # type: ignore[override]
+        return 1
+
+
+def test_a_message_that_trickles_ends_when_its_time_is_up() -> None:
+    """Also if there is never a moment in which nothing can be read, or written."""
+    ours, other = socket.socketpair()
+    other.send(b"x")
+    channel = Channel(Dripping(fileno=ours.detach()))
+    began = time.monotonic()
+    with pytest.raises(Silent):
+        channel.receive(0.2)
+    with pytest.raises(Silent):
+        channel.send(bytes(20_000_000), seconds=0.2)
+    assert time.monotonic() - began < 2
+
+
+def test_a_message_that_is_there_is_taken_though_time_is_up() -> None:
+    channel, other = pair()
+    Channel(other).send("there")
+    assert channel.receive(0) == "there"
 
 
 def test_descriptors_that_nobody_asked_for_are_closed() -> None:

@@ -104,6 +104,7 @@ def test_a_cut_message_is_an_error(value: Plain, data: st.DataObject) -> None:
         (b"s" + SIZE(2) + b"\xff\xfe", "UTF-8"),
         (b"N" + b"N", "left over"),
         (b"r" + SIZE(0) * 3 + b"T", "line number"),
+        (b"a" + SIZE(7) + b"float32" + b"\x04" + SIZE(2**31) * 3 + SIZE(0), "too long"),
         (b"Z", "unknown tag"),
         (b"l\x00\x00\x00\x01" * 30 + b"N", "deep"),
         (b"l" + SIZE(210_000) + b"N" * 210_000, "claims"),
@@ -147,6 +148,55 @@ def test_what_is_not_plain_is_not_sent(value: object) -> None:
 def test_a_tensor_whose_bytes_do_not_fit_is_not_sent() -> None:
     with pytest.raises(CodecError, match="fit"):
         encode(Array("float32", (2,), b"\0" * 7))
+
+
+class Text(str):
+    """Not exactly a text."""
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        Array("float32", (2**32, 0), b""),
+        Array("float32", (2**31, 2**31, 2**31, 0), b""),
+        Array("float32", (-1, -1), b"\0" * 4),
+        Array("float32", (True,), b"\0" * 4),
+        Array("float32", (0,) * 9, b""),
+        Array("float32", [1], b"\0" * 4),  # type: ignore[arg-type]
+        Array("float32", (None,), b""),  # type: ignore[arg-type]
+        Array("float32", None, b""),  # type: ignore[arg-type]
+        Array("uint8", (1,), None),  # type: ignore[arg-type]
+        Array("uint8", (4,), bytearray(4)),  # type: ignore[arg-type]
+        Array("uint8", (1,), "x"),  # type: ignore[arg-type]
+        Array(Text("uint8"), (1,), b"x"),
+        Array(["uint8"], (1,), b"x"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_tensor_that_was_made_by_hand_is_checked_before_it_is_sent(array: Array) -> None:
+    with pytest.raises(CodecError, match="a tensor"):
+        encode(array)
+
+
+@pytest.mark.parametrize("line", [True, 1.0, "1", [1]])
+def test_a_line_that_is_no_number_is_not_sent(line: object) -> None:
+    with pytest.raises(CodecError, match="line number"):
+        encode(Raised("E", "", line))  # type: ignore[arg-type]
+
+
+def test_keys_that_would_be_one_on_the_way_are_not_sent() -> None:
+    with pytest.raises(CodecError, match="two keys"):
+        encode({"\ud800": 1, "\\ud800": 2})
+
+
+def test_a_huge_number_is_refused_before_it_is_written_out() -> None:
+    huge = 1 << 80_000_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(CodecError, match="an int of more than"):
+            encode(huge)
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_message_over_the_limit_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,15 +9,17 @@ import stat
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import COURSES, Runner, alive, descendants, running
 from tests.verify.test_outcomes import GOOD, with_act
-from verify import client
-from verify.channel import Channel, ChannelError
+from verify import client, supervisor
+from verify.channel import Channel, ChannelError, pair
 from verify.code_hash import code_hash
+from verify.endpoint import listening
 from verify.store import Store
 
 CORES = len(os.sched_getaffinity(0))  # so many jobs are judged at a time
@@ -130,6 +132,82 @@ def test_a_client_that_leaves_keeps_its_results_and_nobody_waiting(tmp_path: Pat
 
 def _is_started(event: object, check: str) -> bool:
     return isinstance(event, dict) and (event["event"], event.get("check")) == ("started", check)
+
+
+def test_a_client_that_asks_and_never_reads_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would be told a part of a message, and keep its place for every event."""
+
+    class Talkative:
+        def judge(self, client: Channel, turns: object) -> Iterator[dict[str, str]]:
+            for _ in range(100):
+                yield {"event": "result", "text": "x" * 100_000}
+
+    monkeypatch.setattr(supervisor, "_TELL_SECONDS", 0.2)
+    serves = object.__new__(supervisor.Supervisor)
+    serves._court = Talkative()  # type: ignore[assignment]
+    serves._labs = COURSES / "outcomes"
+    serves._environment = {}  # type: ignore[assignment]
+    channel, theirs = pair()
+    asks = Channel(theirs)
+    asks.send({"op": "selftest", "protocol": 1})
+    began = time.monotonic()
+    serves.serve(channel)
+    assert time.monotonic() - began < 5, "it was not waited for a hundred times"
+    channel.close()
+    told = []
+    with contextlib.suppress(ChannelError):
+        while True:
+            told.append(asks.receive(1))
+    assert len(told) < 100
+    assert all(isinstance(event, dict) for event in told), "nothing follows half a message"
+
+
+def test_without_room_for_a_thread_or_a_descriptor_a_client_is_turned_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the runner goes on: learner code may have used up what there is, for a while."""
+    serves = object.__new__(supervisor.Supervisor)
+    serves._clients = threading.BoundedSemaphore(1)
+    answers: Iterator[object] = iter(["no thread", "no descriptor", "fine"])
+    come: list[str] = []
+
+    def begin(self: object, connection: socket.socket) -> None:
+        come.append(str(next(answers)))
+        if come[-1] != "fine":
+            raise RuntimeError("can't start new thread")
+        connection.close()
+        raise SystemExit
+
+    def is_below_us(connection: socket.socket) -> bool:
+        if len(come) == 1:
+            come.append(str(next(answers)))
+            raise OSError(24, "Too many open files")
+        return False
+
+    class Thread:
+        def __init__(self, args: tuple[socket.socket], **how: object) -> None:
+            self.connection = args[0]
+
+        def start(self) -> None:
+            begin(self, self.connection)
+
+    path = tmp_path / "runner.sock"
+    monkeypatch.setattr(supervisor, "_is_below_us", is_below_us)
+    monkeypatch.setattr(supervisor.threading, "Thread", Thread)
+    clients = []
+    with listening(path) as server:
+        for _ in range(3):
+            clients.append(socket.socket(socket.AF_UNIX))
+            clients[-1].connect(str(path))
+        for _ in range(2):
+            serves._clients.acquire()
+            with contextlib.suppress(SystemExit):
+                serves._begin(serves._accept(server))
+    for client_ in clients:
+        client_.settimeout(5)
+        assert client_.recv(1) == b"", "hung up"
+        client_.close()
+    assert come == ["no thread", "no descriptor", "fine"]
 
 
 def test_clients_are_served_beside_each_other_and_after_each_other(outcomes: Runner) -> None:

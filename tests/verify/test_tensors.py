@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -25,6 +27,29 @@ def test_views_graphs_and_layouts_do_not_matter() -> None:
     assert torch.equal(to_tensor(to_array(tensor)), tensor)
 
 
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.tensor([1.5, 2.5])[::2],  # one element, and a stride of two
+        torch.empty(0, dtype=torch.bfloat16)[::2],
+        torch.arange(4.0).reshape(2, 2)[:, :1][:1],
+        torch._neg_view(torch.tensor(2.5)),
+        torch.tensor([1 + 2j]).conj().imag,
+        torch.tensor(1.5).expand(2, 3),
+    ],
+)
+def test_how_a_tensor_lies_in_memory_does_not_matter(tensor: torch.Tensor) -> None:
+    came = to_tensor(to_array(tensor))
+    assert (came.shape, came.dtype) == (tensor.shape, tensor.dtype)
+    assert torch.equal(came, tensor)
+
+
+def test_another_default_device_of_the_learners_does_not_matter() -> None:
+    tensor = torch.ones(2)
+    with torch.device("meta"):
+        assert to_array(tensor).data == torch.ones(2, device="cpu").numpy().tobytes()
+
+
 def test_what_comes_back_shares_no_memory() -> None:
     tensor = torch.zeros(3)
     came = from_plain(plain(tensor))
@@ -37,6 +62,18 @@ class Hostile:
         raise RuntimeError("no")
 
 
+class Trap(Hostile):
+    def __getattr__(self, name: str) -> object:
+        raise RuntimeError(name)
+
+
+class Scalar(Hostile):
+    shape = ()
+
+    def item(self) -> object:
+        raise RuntimeError("no")
+
+
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
@@ -45,6 +82,7 @@ class Hostile:
         ((1, 2.5), [1, 2.5]),
         (np.float64(2.5), 2.5),
         (np.int32(3), 3),
+        (np.array(2.5), 2.5),
         ({"a": (1,)}, {"a": [1]}),
     ],
 )
@@ -56,14 +94,30 @@ def test_what_has_a_plain_form_takes_it(value: object, expected: Plain) -> None:
     "value",
     [
         Hostile(),
+        Trap(),
+        Scalar(),
         {1: 2},
         torch.empty(2, device="meta"),
         torch.ones(2).to_sparse(),
         torch.ones(2, dtype=torch.complex64),
     ],
+    ids=lambda value: type(value).__name__,
 )
 def test_everything_else_is_opaque(value: object) -> None:
     assert isinstance(plain(value), Opaque)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch's, of what it has not finished
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torch.eye(2).to_sparse_csr(),
+        lambda: torch.eye(2).to_mkldnn(),
+        lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
+    ],
+)
+def test_a_tensor_of_another_layout_is_opaque(make: Callable[[], torch.Tensor]) -> None:
+    assert isinstance(plain(make()), Opaque)
 
 
 def test_a_list_that_contains_itself_ends() -> None:
