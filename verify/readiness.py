@@ -19,6 +19,12 @@ def readiness(skills: list[SkillResult], labs: list[Lab]) -> Readiness:
     gaps = [name for name in missing if name not in unread]
     machines = [lab.skill for lab in labs if not lab.exercise and lab.skill in verified]
     broken = [name for name in machines if not verified[name].ready]
+    optional = [
+        skill.skill
+        for skill in skills
+        if not (skill.required or skill.ready or skill.skill in machines)
+    ]
+    gaps_now = gaps or (optional if len(unseen) == len(required) else [])
     undone = bool(broken or missing or unseen)
     return Readiness(
         ready=bool(required) and not missing and not unseen,
@@ -26,7 +32,7 @@ def readiness(skills: list[SkillResult], labs: list[Lab]) -> Readiness:
         not_verified=unseen,
         advice=_mend(broken) + _advice(gaps, unseen, unread, len(required)),
         review={name: verified[name].review for name in missing},
-        next=_next(broken or unread, gaps, _later(required, unseen)) if undone else QUICKSTART,
+        next=_next(broken or unread, gaps_now, _later(required, unseen)) if undone else QUICKSTART,
     )
 
 
@@ -45,12 +51,15 @@ def _advice(gaps: list[str], unseen: list[str], unread: list[str], required: int
         return f"{names} could not be judged: exercise.py must be there and be Python first."
     if not gaps and not unseen:
         return "Every required skill is ready: go on to fine-tuning."
+    if len(unseen) == required:
+        return "No required skill was verified in this run."
+    later = f" {_skills(len(unseen))} not verified in this run." if unseen else ""
     if not gaps:
-        return f"Nothing is missing so far; {_skills(len(unseen))} not verified yet."
-    which = f"{len(gaps)} of {required} required skills to review"
+        return f"Nothing is missing so far.{later}"
+    which = f"{len(gaps)} of {required - len(unseen)} required skills to review"
     if len(gaps) <= FEW_GAPS:
-        return f"{which}: about 2 to 4 hours."
-    return f"{which}: complete the prerequisite modules first."
+        return f"{which}: about 2 to 4 hours.{later}"
+    return f"{which}: complete the prerequisite modules first.{later}"
 
 
 def _later(required: list[str], unseen: list[str]) -> str | None:

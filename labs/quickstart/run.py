@@ -83,7 +83,8 @@ def run(options: Options, steps: Steps) -> int:
         trained = _train(task, the_run, steps)
         if isinstance(trained, Watched):
             steps.say(f"Stopped after step {trained.step} of {options.steps}; that much is kept.")
-            steps.say("The same command goes on from there.")
+            without = " without --fresh" if options.fresh else ""
+            steps.say(f"The same command{without} goes on from there.")
             return INTERRUPTED
         difference = _prove(task, the_run, trained, steps)
         record = _record(task, the_run, trained, difference)

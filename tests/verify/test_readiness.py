@@ -74,6 +74,23 @@ def test_a_file_that_is_not_there_shows_no_gap() -> None:
     assert told.missing == ["a"]
 
 
+def test_a_gap_is_counted_among_what_was_verified() -> None:
+    told = readiness([skill("a", False), skill("b", True)], LABS)
+    assert told.advice == (
+        "1 of 2 required skills to review: about 2 to 4 hours. 2 skills not verified in this run."
+    )
+
+
+def test_an_optional_skill_that_was_asked_for_alone_is_what_comes_next() -> None:
+    told = readiness([skill("extra", False, required=False)], LABS)
+    assert told.advice == "No required skill was verified in this run."
+    assert told.next.startswith("invoke verify --skill extra  # after its lesson")
+    passed = readiness([skill("extra", True, required=False)], LABS)
+    assert passed.next.startswith("invoke verify --skill a ")
+    beside = readiness([skill("a", True), skill("extra", False, required=False)], LABS)
+    assert beside.next.startswith("invoke verify --skill b ")
+
+
 def test_optional_skills_never_block() -> None:
     skills = [skill(name, True) for name in "abcd"] + [skill("extra", False, required=False)]
     assert readiness(skills, LABS).ready
