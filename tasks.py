@@ -133,6 +133,59 @@ def fine_tune(
 
 
 @task(
+    name="plan",
+    help={
+        "model": "folder, config.json, shape (llama-8b) or hub name (without it: the bundled one)",
+        "method": "qlora, lora or full",
+        "batch": "rows of one forward pass",
+        "length": "tokens of a row",
+        "accumulate": "forward passes to one update",
+        "rank": "of the adapters",
+        "targets": "layers with adapters: all-linear or attention",
+        "optimizer": "adamw, adamw-8bit or sgd",
+        "dtype": "of the weights: bfloat16 or float32",
+        "mixed": "full: float32 master weights, products in bfloat16",
+        "checkpointing": "activations computed again in backward",
+        "measure": "also take two real steps with random weights, and measure the second",
+        "json": "write the numbers to this file",
+        "color": "colour; the variable NO_COLOR switches it off too",
+    },
+    auto_shortflags=False,
+)
+def plan_memory(
+    _context: Context,
+    model: str | None = None,
+    method: str | None = None,
+    batch: str | None = None,
+    length: str | None = None,
+    accumulate: str | None = None,
+    rank: str | None = None,
+    targets: str | None = None,
+    optimizer: str | None = None,
+    dtype: str | None = None,
+    mixed: bool = False,
+    checkpointing: bool = False,
+    measure: bool = False,
+    json: str | None = None,
+    color: bool = True,
+) -> None:
+    """Say what training takes and whether it fits (exit code 1: not).
+
+    From the model's config alone, part by part, with the arithmetic; no weight is read.
+    """
+    from verify.lab import memory_plan
+
+    told = {"model": model, "method": method, "batch": batch, "length": length, "json": json}
+    told |= {"accumulate": accumulate, "rank": rank, "targets": targets, "dtype": dtype}
+    told["optimizer"] = optimizer
+    flags = {name: value for name, value in told.items() if value is not None}
+    asked = {"mixed": mixed, "checkpointing": checkpointing, "measure": measure}
+    asked["no-color"] = not color
+    switches = [f"--{name}" for name, wanted in asked.items() if wanted]
+    _run(lambda steps: memory_plan.run(LAYOUT, steps, flags, switches))
+
+
+@task(
     help={
         "runtime": "auto, compose (two containers) or local (processes, no Docker needed)",
         "variant": "auto, gpu or cpu",
@@ -251,6 +304,39 @@ def verify_image(_context: Context, here: bool = False, variant: str = "cpu") ->
 
 
 @task(
+    name="check",
+    help={
+        "quiet": "print one line: ready, or what is wrong and what to type",
+        "gpu-workload": "also compute on the GPU: products, kernels, speed (a minute at most)",
+        "json": "write the record to this file as JSON",
+        "junit": "write the record to this file as JUnit XML",
+        "color": "colour; the variable NO_COLOR switches it off too",
+    },
+    auto_shortflags=False,
+)
+def check_node(
+    _context: Context,
+    quiet: bool = False,
+    gpu_workload: bool = False,
+    json: str | None = None,
+    junit: str | None = None,
+    color: bool = True,
+) -> None:
+    """Say whether this node is fit for jobs, for what runs before them (exit code 3: not).
+
+    The checks of the environment lab without a runner; docs/node-check.md has examples for Slurm,
+    Kubernetes and cron.
+    """
+    from pathlib import Path
+
+    from verify import node
+
+    record, suite = (Path(it) if it is not None else None for it in (json, junit))
+    asked = node.Asked(quiet, gpu_workload, record, suite, color)
+    _run(lambda _steps: node.run(LAYOUT, asked))
+
+
+@task(
     name="test",
     help={
         "k": "only tests whose names match this expression, as pytest's -k",
@@ -288,7 +374,9 @@ def _run(action: Callable[[Steps], int | None]) -> None:
 
 images = Collection("image", build, make_base, verify_image)
 lab = Collection("lab", up, down, status, show_logs, reset)
-namespace = Collection(verify, fine_tune, run_tests, check, lab, images)
+memory = Collection("memory", plan_memory)
+node_tasks = Collection("node", check_node)
+namespace = Collection(verify, fine_tune, run_tests, check, lab, images, memory, node_tasks)
 if isinstance(LAYOUT, InImage):  # what a terminal inside a container can do
     images, lab = Collection("image", verify_image), Collection("lab", reset)
-    namespace = Collection(verify, fine_tune, lab, images)
+    namespace = Collection(verify, fine_tune, lab, images, memory, node_tasks)

@@ -14,19 +14,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
-
-from verify import client
+from verify import client, files
 from verify.channel import Channel
 from verify.lab.layout import InImage, Layout, here
 from verify.lab.problems import INTERRUPTED, Misuse, Problem
 from verify.labs import Lab, LabError, find_labs, near
-from verify.machine import ENVIRONMENT
 from verify.options import parser
 from verify.outcome import Outcome
 from verify.ownership import acting_as
 from verify.plain import Plain
-from verify.results import CheckResult, Run
+from verify.results import Run
 from verify.show import Screen
 from verify.submit import read_exercise
 
@@ -75,7 +72,8 @@ def _verify(options: argparse.Namespace, screen: Screen) -> int:
             type_this="invoke lab.up, then invoke verify again",
         ) from lost
     record = outcome.record(labs, practice=options.seed is not None)
-    _write(record, options)  # before the last lines, which a closed pipe may never take
+    # Before the last lines, which a closed pipe may never take.
+    files.write(record, options.json, options.junit)
     screen.summary(record)
     return _exit_code(record, all_skills=not options.skill)
 
@@ -194,45 +192,15 @@ def _chosen(labs: list[Lab], skills: list[str]) -> list[Lab]:
     return [lab for lab in labs if not skills or lab.skill in skills]
 
 
-def _write(record: Run, options: argparse.Namespace) -> None:
-    """Write the record to the files that were asked for."""
-    for file, write in ((options.json, _json), (options.junit, _junit)):
-        if file is None:
-            continue
-        try:
-            write(record, file)
-        except OSError as error:
-            raise Problem(
-                f"{file} could not be written: {error.strerror}.",
-                cause="the folder is not there, is full, or is not yours",
-                type_this="the same with another file",
-            ) from error
-
-
-def _json(record: Run, file: Path) -> None:
-    file.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
-
-
-def _junit(record: Run, file: Path) -> None:
-    from verify.junit import write  # noqa: PLC0415 - its library is needed here only
-
-    write(record, file)
-
-
 def _exit_code(record: Run, *, all_skills: bool) -> int:
     """Return the exit code: with all skills, the optional ones do not count.
 
     A fault of the machine always does: on it no other verdict is worth much.
     """
-    if any(_is_fault(check) for skill in record.skills for check in skill.checks):
+    if any(files.is_fault(check) for skill in record.skills for check in skill.checks):
         return FAULT
     counted = [skill for skill in record.skills if skill.required or not all_skills]
     return READY if all(skill.ready for skill in counted) else NOT_READY
-
-
-def _is_fault(check: CheckResult) -> bool:
-    broken = check.status == "failed" and check.cause == ENVIRONMENT and check.level == "check"
-    return check.status == "error" or broken
 
 
 def main() -> None:

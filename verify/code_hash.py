@@ -7,8 +7,9 @@ from pathlib import Path
 
 
 def code_hash() -> str:
-    """Return a hash of this package's code: a runner of other code should be started anew."""
+    """Return a hash of this package's code and data: a runner of another is to be started anew."""
     digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.glob("*.py")):
+    package = Path(__file__).parent
+    for file in sorted((*package.glob("*.py"), *package.glob("*.toml"))):
         digest.update(file.name.encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()[:16]

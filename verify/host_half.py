@@ -16,7 +16,8 @@ def look(environment: Environment) -> Iterator[CheckResult]:
     """Yield what the host shows to a lab whose runner told ``environment`` of itself."""
     torch = environment.versions.get("torch", "")
     variant = "cpu" if torch.endswith(_FOR_CPU) else "gpu" if torch else ""
-    yield from host.checks(environment.runtime, variant)
+    notes = tuple(environment.notes)
+    yield from host.checks(environment.runtime, variant, sealing=environment.sealing, notes=notes)
 
 
 def join(skill: SkillResult, found: list[CheckResult]) -> SkillResult:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from verify.authoring import Check
 from verify.channel import Channel, ChannelError, Closed, Silent
-from verify.judging import Bench, Verdict, not_run
+from verify.judging import Bench, Verdict, not_run, result
 from verify.labs import read_lab
 from verify.machine import use_caches
 from verify.plain import Plain
@@ -146,7 +146,7 @@ def _judge(supervisor: Channel, told: dict[str, Any]) -> None:
         if learner.hung:
             hung |= set(check.functions)
             learner.hung = False
-        if verdict.status != "passed":
+        if verdict.status != "passed" and not verdict.level:
             unmet[check.name] = check.title
         _tell(supervisor, check, verdict)
 
@@ -194,21 +194,4 @@ def _reading_check() -> Check:
 
 
 def _tell(supervisor: Channel, check: Check, verdict: Verdict) -> None:
-    supervisor.send(
-        {
-            "event": "result",
-            "result": {
-                "name": check.name,
-                "title": check.title,
-                "level": check.level,
-                "evidence": check.evidence,
-                "status": verdict.status,
-                "cause": verdict.cause,
-                "message": verdict.message,
-                "hint": verdict.hint,
-                "misconception": verdict.misconception,
-                "seconds": verdict.seconds,
-                "review": check.review,
-            },
-        }
-    )
+    supervisor.send({"event": "result", "result": result(check, verdict)})

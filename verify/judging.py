@@ -15,7 +15,7 @@ from verify.authoring import Check, Misconception, checks_of, misconceptions_of
 from verify.codec import CodecError, decode, encode
 from verify.compare import same
 from verify.labs import Lab
-from verify.machine import ENVIRONMENT, Fault
+from verify.machine import ENVIRONMENT, Advice, Fault
 from verify.plain import Plain
 from verify.scene import load_module, play
 from verify.text import clean
@@ -27,7 +27,12 @@ CHECKS = PARTS[-1]
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """How a check ended; the fields are those of a result."""
+    """How a check ended; the fields are those of a result.
+
+    Attributes:
+        level: What this counts as, where that is not what the check does: a check of the machine
+            may find something that fails nothing.
+    """
 
     status: Literal["passed", "failed", "not_run", "error"]
     cause: str | None = None
@@ -35,11 +40,29 @@ class Verdict:
     hint: str | None = None
     misconception: str | None = None
     seconds: float = 0.0
+    level: Literal["advice"] | None = None
 
 
 def not_run(cause: Literal["waits", "missing"], reason: str) -> Verdict:
     """Return the verdict on a check that waits for another, or for a part that is missing."""
     return Verdict("not_run", cause, f"not run: {reason}")
+
+
+def result(check: Check, verdict: Verdict) -> dict[str, Plain]:
+    """Return the fields of the result of ``check`` (`verify.results.CheckResult`)."""
+    return {
+        "name": check.name,
+        "title": check.title,
+        "level": verdict.level or check.level,
+        "evidence": check.evidence,
+        "status": verdict.status,
+        "cause": verdict.cause,
+        "message": verdict.message,
+        "hint": verdict.hint,
+        "misconception": verdict.misconception,
+        "seconds": verdict.seconds,
+        "review": check.review,
+    }
 
 
 def parts_of(lab: Lab) -> tuple[str, ...]:
@@ -88,7 +111,9 @@ class Bench:
         except NotRun as reason:
             return not_run("missing", clean(str(reason)))
         except Fault as fault:
-            return Verdict("failed", ENVIRONMENT, clean(fault.happened, 600), fault.hint)
+            found = Verdict("failed", ENVIRONMENT, clean(fault.happened, 600), fault.hint)
+            advised = isinstance(fault, Advice)
+            return dataclasses.replace(found, level="advice") if advised else found
         except Failure as failure:
             return self._explain(check, trial, failure, seed)
         except Exception:  # noqa: BLE001 - whose fault it is, the solution tells

@@ -35,6 +35,10 @@ class Fault(Problem):
         return f"{self.cause[:1].upper()}{self.cause[1:]}{_TYPE}{self.type_this}"
 
 
+class Advice(Fault):
+    """The machine will do, though not well: shown as advice, and fails nothing."""
+
+
 def advice(hint: str) -> tuple[str, str]:
     """Return the likely cause and the command (may be empty) in the hint of a fault."""
     cause, _, command = hint.partition(_TYPE)
@@ -42,12 +46,18 @@ def advice(hint: str) -> tuple[str, str]:
 
 
 def caches() -> dict[str, str]:
-    """Return where this process's caches lie, as far as its environment says."""
+    """Return where this process's caches lie, as far as its environment says.
+
+    The temporary folder is the one that was asked for: Python takes another, without a word, where
+    that one is full.
+    """
     named = {name: os.environ[name] for name in CACHES if os.environ.get(name)}
-    return {"TMPDIR": tempfile.gettempdir(), **named}
+    return {"TMPDIR": os.environ.get("TMPDIR") or tempfile.gettempdir(), **named}
 
 
 def use_caches(told: dict[str, str]) -> None:
-    """Have this process's caches where ``told`` says."""
+    """Have this process's caches where ``told`` says, and else where libraries put them."""
+    for name in CACHES:
+        os.environ.pop(name, None)  # a job's own place, which is another
     os.environ.update(told)
     tempfile.tempdir = None  # its value was settled when the environment was another

@@ -19,7 +19,8 @@ SETTING: Final = "LAB_MEMORY_FLOOR_GIB"
 """An operator's own floor; it may be a fraction."""
 
 _SHARE: Final = 0.02  # of all memory, for large machines: the page cache must have room to shrink
-_GPU_FLOOR: Final = GIB // 2  # a CUDA context and a small model
+GPU_FLOOR: Final = GIB // 2
+"""Of a GPU's own memory: a CUDA context and a small model."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,16 +48,16 @@ def shortage(meminfo: Path = Path("/proc/meminfo")) -> Shortage | None:
     """Return what main memory is short of, or None; some microseconds."""
     rows = dict(row.split(":", 1) for row in meminfo.read_text("ascii").splitlines())
     free, whole = (int(rows[name].split()[0]) * 1024 for name in ("MemAvailable", "MemTotal"))
-    floor = _floor(whole)
+    floor = least(whole)
     return Shortage(free, floor, "MemAvailable in /proc/meminfo") if free < floor else None
 
 
 def gpu_shortage() -> Shortage | None:
     """Return what the first GPU's own memory is short of; None where it has none of its own."""
     free = gpu_free(_driver_library())
-    if free is None or free >= _GPU_FLOOR:
+    if free is None or free >= GPU_FLOOR:
         return None
-    return Shortage(free, _GPU_FLOOR, "the NVIDIA driver")
+    return Shortage(free, GPU_FLOOR, "the NVIDIA driver")
 
 
 def gpu_free(nvml: Any) -> int | None:
@@ -78,7 +79,8 @@ def gpu_free(nvml: Any) -> int | None:
         nvml.nvmlShutdown()
 
 
-def _floor(whole: int) -> int:
+def least(whole: int) -> int:
+    """Return the floor for a machine with ``whole`` bytes of memory, or the operator's own."""
     try:
         return int(float(os.environ[SETTING]) * GIB)
     except (KeyError, ValueError, OverflowError):

@@ -76,7 +76,8 @@ class Environment(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Where and how a run was judged.
 
     Attributes:
-        runtime: ``local`` (the resident runner) or ``standalone`` (a runner of this run's own).
+        runtime: ``local`` or ``compose`` (the resident runner), ``standalone`` (a runner of this
+            run's own) or ``node`` (none: `verify.node`).
         sealing: ``full``, ``partial`` or ``none``.
         walls: The walls around the learner's process.
         notes: What a reader should know of them, in sentences.

@@ -9,6 +9,8 @@ from typing import Final
 
 import torch
 
+from verify.control_groups import GROUPS, PROC, Group, groups
+
 GIB: Final = 1024**3
 
 _UNLIMITED: Final = 2**60  # cgroup v1 says "no limit" with a number near 2^63
@@ -31,24 +33,33 @@ class Free:
     type_this: str
 
 
-def machine_memory(proc: Path = Path("/proc")) -> Free:
+def meminfo(proc: Path = PROC) -> dict[str, int]:
+    """Return what /proc/meminfo says, in bytes but for counts of pages, by its names."""
+    found = {}
+    for row in (proc / "meminfo").read_text("ascii").splitlines():
+        name, _, value = row.partition(":")
+        number, _, unit = value.strip().partition(" ")
+        found[name] = int(number) * (1024 if unit == "kB" else 1)
+    return found
+
+
+def machine_memory(proc: Path = PROC) -> Free:
     """Return what the kernel could still give to programs, whatever limits this one has.
 
     MemAvailable counts what the page cache would give back, MemFree does not
     (https://man7.org/linux/man-pages/man5/proc_meminfo.5.html).
     """
-    rows = dict(row.split(":", 1) for row in (proc / "meminfo").read_text("ascii").splitlines())
     return Free(
-        int(rows["MemAvailable"].split()[0]) * 1024,
+        meminfo(proc)["MemAvailable"],
         "MemAvailable in /proc/meminfo",
         "other programs hold the memory",
         "ps -eo rss,pid,args --sort=-rss | head",
     )
 
 
-def main_memory(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> Free:
+def main_memory(proc: Path = PROC, root: Path = GROUPS) -> Free:
     """Return what is free for this process: of the machine, or of its control group if less."""
-    return min([machine_memory(proc), *_limits(proc, groups)], key=lambda it: it.bytes)
+    return min([machine_memory(proc), *_limits(proc, root)], key=lambda it: it.bytes)
 
 
 def gpu_memory() -> Free:
@@ -67,42 +78,33 @@ def gpu_memory() -> Free:
     )
 
 
-def _limits(proc: Path, groups: Path) -> Iterator[Free]:
+def _limits(proc: Path, root: Path) -> Iterator[Free]:
     """Yield what each limit on this process' control groups leaves, of version 1 and 2.
 
     https://docs.kernel.org/admin-guide/cgroup-v2.html#memory,
-    https://docs.kernel.org/admin-guide/cgroup-v1/memory.html. A group below another may be seen
-    here as the root: inside a container it is, and the path that /proc tells is not there.
+    https://docs.kernel.org/admin-guide/cgroup-v1/memory.html.
     """
-    for line in (proc / "self" / "cgroup").read_text("ascii").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            tops = [groups, groups / "unified"]
-            names = "memory.max", "memory.current", "inactive_file"
-        elif "memory" in controllers.split(","):
-            tops = [groups / "memory"]
-            names = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
-        else:
-            continue
-        for top in tops:
-            group = top / path.lstrip("/")
-            for folder in (group, *group.parents):
-                if folder.is_relative_to(top) and (free := _left(folder, *names)) is not None:
-                    yield free
+    for group in groups("memory", proc, root):
+        if (free := _left(group, *_FILES[group.version])) is not None:
+            yield free
 
 
-def _left(folder: Path, limit: str, usage: str, cache: str) -> Free | None:
+_FILES: Final = {
+    1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    2: ("memory.max", "memory.current", "inactive_file"),
+}
+
+
+def _left(group: Group, limit: str, usage: str, cache: str) -> Free | None:
     """Return what the limit of one group leaves: cache that nobody uses counts as free."""
-    try:
-        limited = (folder / limit).read_text("ascii").strip()
-        used = int((folder / usage).read_text("ascii"))
-        rows = dict(row.split() for row in (folder / "memory.stat").read_text("ascii").splitlines())
-    except OSError:  # no such group, or no limit at its top
+    limited, used, rows = group.read(limit), group.read(usage), group.read("memory.stat")
+    if limited is None or used is None or rows is None:  # no such group, or no limit at its top
         return None
     if limited == "max" or int(limited) > _UNLIMITED:
         return None
+    unused = dict(row.split() for row in rows.splitlines()).get(cache, 0)
     return Free(
-        max(int(limited) - used + int(rows.get(cache, 0)), 0),
+        max(int(limited) - int(used) + int(unused), 0),
         f"{limit} of the container or job",
         "what runs in the same container or job holds the memory, or its limit is small",
         "docker stats --no-stream  # on the host; compose.yaml has the limits",

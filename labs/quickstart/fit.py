@@ -9,7 +9,7 @@ from typing import Final
 from rich.table import Table
 
 from labs.quickstart import memory
-from labs.quickstart.memory import Moment, Plan, Prediction
+from labs.quickstart.memory import Method, Moment, Plan, Prediction
 from labs.quickstart.shape import Shape
 from verify.lab.problems import Problem
 from verify.room import Free
@@ -17,13 +17,19 @@ from verify.room import Free
 MARGIN: Final = 1.1
 """What is free must be so many times the prediction: for its error, and what it does not count."""
 
-_MOMENTS: Final[dict[Moment, str]] = {
+MOMENTS: Final[dict[Moment, str]] = {
     "loss": "at the loss",
     "backward": "in backward",
     "update": "at the update",
 }
 _UNITS: Final = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6))
 _SHORTEST: Final = 128  # tokens; a row of less says little
+_LESS: Final[dict[Method, tuple[Method, ...]]] = {
+    "full": ("lora", "qlora"),
+    "lora": ("qlora",),
+    "qlora": (),
+}
+"""Methods that take less than another, the one that changes least first."""
 
 
 def size(number: float) -> str:
@@ -75,14 +81,14 @@ def table(shape: Shape, plan: Plan) -> Table:
     made = Table(box=None, padding=(0, 1, 0, 0), show_edge=False)
     made.add_column("memory")
     made.add_column(f"for {plan.batch} x {plan.length} tokens", no_wrap=True)
-    for title in _MOMENTS.values():
+    for title in MOMENTS.values():
         made.add_column(title, justify="right", no_wrap=True)
     how = _how(shape, plan)
     for part in dict.fromkeys(part for parts in prediction.moments.values() for part in parts):
-        cells = [prediction.moments[moment].get(part, 0) for moment in _MOMENTS]
+        cells = [prediction.moments[moment].get(part, 0) for moment in MOMENTS]
         if any(cells):
             made.add_row(part, how[part], *(size(it) if it else "-" for it in cells))
-    made.add_row("sum", "", *(size(prediction.total(moment)) for moment in _MOMENTS), style="bold")
+    made.add_row("sum", "", *(size(prediction.total(moment)) for moment in MOMENTS), style="bold")
     return made
 
 
@@ -115,12 +121,12 @@ def _variations(plan: Plan) -> Iterator[Plan]:
     """Yield ``plan`` made smaller step by step: what changes the result least comes first.
 
     Checkpointing changes nothing but time; a smaller batch with more of them to an update, next to
-    nothing; NF4, a little; shorter rows leave data out.
+    nothing; NF4, a little, adapters instead of all weights, more; shorter rows leave data out.
     """
     plan = dataclasses.replace(plan, checkpointing=True)
     yield from _batches(plan)
-    if plan.method == "lora":
-        plan = dataclasses.replace(plan, method="qlora", precision="mixed")
+    for method in _LESS[plan.method]:
+        plan = dataclasses.replace(plan, method=method, precision="mixed")
         yield from _batches(plan)
     *_, plan = _batches(plan)
     while plan.length // 2 >= _SHORTEST:

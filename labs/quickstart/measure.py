@@ -21,8 +21,11 @@ class Meter(Protocol):
     def begin(self) -> None:
         """Begin to measure."""
 
+    def lap(self) -> int:
+        """Return the most bytes that were taken at once since, and begin anew."""
+
     def end(self) -> int:
-        """Return the most bytes that were taken at once since."""
+        """Return the most bytes that were taken at once since, and stop."""
 
 
 def meter(model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> Meter:
@@ -40,6 +43,12 @@ class CudaMeter:
     def begin(self) -> None:
         """Forget earlier peaks."""
         torch.cuda.reset_peak_memory_stats()
+
+    def lap(self) -> int:
+        """Return the peak and forget it."""
+        peak = self.end()
+        self.begin()
+        return peak
 
     def end(self) -> int:
         """Return the peak."""
@@ -68,6 +77,11 @@ class LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._see(tensor)
         self._before = ()
         self.__enter__()  # type: ignore[no-untyped-call]
+
+    def lap(self) -> int:
+        """Return the peak, and begin anew with what lives now."""
+        peak, self.peak = self.peak, self.now
+        return peak
 
     def end(self) -> int:
         """Stop, and return the peak."""

@@ -3,7 +3,7 @@
 What is counted are tensors: what `torch.cuda.max_memory_allocated` counts on a GPU. Not counted are
 the CUDA context (some 0.5 GB), what the allocator holds in reserve, and room inside a kernel. The
 formula is that of the code which runs, line by line: Transformers' Llama block with torch's own
-attention and no mask, PEFT's LoRA without dropout, AdamW in its fused form, bfloat16 by autocast.
+attention and no mask, PEFT's LoRA without dropout, a fused optimizer, bfloat16 by autocast.
 Its tests compare it with every tensor that lives during real steps; sources:
 
 - NF4 with double quantisation, 4.127 bits: Dettmers et al. 2023, https://arxiv.org/abs/2305.14314
@@ -11,6 +11,7 @@ Its tests compare it with every tensor that lives during real steps; sources:
   counted anew for RMSNorm, SwiGLU, grouped queries, and fused attention, which keeps no T x T
   matrix: Dao et al. 2022, https://arxiv.org/abs/2205.14135
 - checkpointing: Chen et al. 2016, https://arxiv.org/abs/1604.06174
+- optimizers: `labs.quickstart.optimizers`
 - autocast's 16-bit copies of float32 weights: https://docs.pytorch.org/docs/stable/amp.html
 """
 
@@ -19,12 +20,15 @@ from __future__ import annotations
 import dataclasses
 from typing import Final, Literal
 
+from labs.quickstart import optimizers
+from labs.quickstart.optimizers import Tensors
+from labs.quickstart.plan import Method, Plan, Precision, Targets
 from labs.quickstart.shape import Linear, Shape
 
-Method = Literal["full", "lora", "qlora"]
-Precision = Literal["mixed", "float32", "bfloat16"]
-Targets = Literal["all-linear", "attention"]
+__all__ = ["MOMENTS", "Method", "Moment", "Parts", "Plan", "Precision", "Prediction", "Targets"]
+
 Moment = Literal["loss", "backward", "update"]
+MOMENTS: Final[tuple[Moment, ...]] = ("loss", "backward", "update")
 
 _ATTENTION: Final = ("q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj")
 _READ_TOGETHER: Final = (
@@ -36,54 +40,8 @@ _READ_TOGETHER: Final = (
 NF4_BITS: Final = 4 + 8 / 64 + 32 / (64 * 256)
 """4 bits; 8 for every 64 weights' scale; 32 for every 256 scales' scale."""
 _NF4_TABLES: Final = 4 * (16 + 256 + 1)  # of one layer: NF4's 16 values, the scales' 256, an offset
+_IDS: Final = 24  # bytes a token's id, label and shifted label take
 _LOSS: Final = 12  # bytes a logit costs at the worst moment, see `_logits`
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """How a model is trained.
-
-    Attributes:
-        method: ``full`` trains all weights, ``lora`` adapters beside frozen weights, ``qlora`` the
-            same beside frozen weights in NF4.
-        batch: Rows of one forward pass.
-        length: Tokens of a row, padding included.
-        precision: ``mixed``: products in bfloat16 by autocast, float32 where something is trained,
-            frozen weights bfloat16. ``float32`` and ``bfloat16``: everything is.
-        checkpointing: Whether a block keeps its input only and runs again in backward.
-        accumulate: Forward passes to one update; with more than one, gradients never go away.
-        rank: Of the adapters.
-        targets: Which linear layers of a block have adapters.
-    """
-
-    method: Method
-    batch: int
-    length: int
-    precision: Precision = "mixed"
-    checkpointing: bool = False
-    accumulate: int = 1
-    rank: int = 16
-    targets: Targets = "all-linear"
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of one forward pass."""
-        return self.batch * self.length
-
-    @property
-    def product(self) -> int:
-        """Bytes of a number that a matrix product returns, and of a frozen weight not in NF4."""
-        return 4 if self.precision == "float32" else 2
-
-    @property
-    def trained(self) -> int:
-        """Bytes of a trained weight, of its gradient, and of each of AdamW's two moments."""
-        return 2 if self.precision == "bfloat16" else 4
-
-    @property
-    def stream(self) -> int:
-        """Bytes of a number of the residual stream: those of the embedding's weights."""
-        return self.trained if self.method == "full" else self.product
 
 
 Parts = dict[str, int]
@@ -112,16 +70,16 @@ class Prediction:
 
 
 def predict(shape: Shape, plan: Plan) -> Prediction:
-    """Return what a step of ``plan`` takes from the second on, when AdamW has its moments.
+    """Return what a step of ``plan`` takes from the second on, when the optimizer has its state.
 
     Three moments matter. At the *loss* all activations are there and the logits three times; in
     *backward* activations go while gradients come; at the *update* all gradients are there.
     """
-    base = weights(shape, plan) | {"optimizer": 2 * _trained(shape, plan) * plan.trained}
+    base = weights(shape, plan) | {"optimizer": optimizer_bytes(shape, plan)}
     loss, backward = _at_loss(shape, plan), _in_backward(shape, plan)
     gradients = gradient_bytes(shape, plan)
     if plan.accumulate > 1:
-        loss["gradients"] = backward["gradients"] = gradients
+        loss["gradients"] = gradients
     return Prediction(
         {
             "loss": base | loss,
@@ -129,6 +87,16 @@ def predict(shape: Shape, plan: Plan) -> Prediction:
             "update": base | {"gradients": gradients},
         }
     )
+
+
+def whole(shape: Shape, plan: Plan) -> Parts:
+    """Return the bytes of each part when all of it is there, which is at no one moment."""
+    return weights(shape, plan) | {
+        "optimizer": optimizer_bytes(shape, plan),
+        "gradients": gradient_bytes(shape, plan),
+        "activations": _kept(shape, plan),
+        "logits": max(_logits(shape, plan)),
+    }
 
 
 def targeted(shape: Shape, plan: Plan) -> tuple[Linear, ...]:
@@ -155,14 +123,30 @@ def weights(shape: Shape, plan: Plan) -> Parts:
     linear, rest = shape.depth * shape.block, shape.embedding + shape.small
     if plan.method == "lora":
         return {"weights": (linear + rest) * plan.product, "adapters": adapters}
-    tables = shape.depth * len(shape.linears) * _NF4_TABLES
-    quantised = round(linear * NF4_BITS / 8) + tables
+    quantised = sum(nf4_bytes(shape))
     return {"NF4 weights": quantised, "weights": rest * plan.product, "adapters": adapters}
+
+
+def nf4_bytes(shape: Shape) -> tuple[int, int]:
+    """Return what the blocks' weights take in NF4: their 4 bits each, and the constants."""
+    linear = shape.depth * shape.block
+    tables = shape.depth * len(shape.linears) * _NF4_TABLES
+    return linear // 2, round(linear * (NF4_BITS - 4) / 8) + tables
 
 
 def gradient_bytes(shape: Shape, plan: Plan) -> int:
     """Return the bytes of the gradients of all that is trained."""
-    return _trained(shape, plan) * plan.trained
+    return trained_parameters(shape, plan) * plan.trained
+
+
+def optimizer_bytes(shape: Shape, plan: Plan) -> int:
+    """Return the bytes of what the optimizer keeps for all that is trained."""
+    return optimizers.state_bytes(plan.optimizer, _trained_tensors(shape, plan), plan.trained)
+
+
+def trained_parameters(shape: Shape, plan: Plan) -> int:
+    """Return how many parameters are trained."""
+    return shape.parameters if plan.method == "full" else adapter_parameters(shape, plan)
 
 
 def block_bytes(shape: Shape, plan: Plan) -> int:
@@ -204,37 +188,63 @@ def _at_loss(shape: Shape, plan: Plan) -> Parts:
 
 
 def _in_backward(shape: Shape, plan: Plan) -> Parts:
-    """Return the parts at the worst of three moments: the last norm, the top block, the bottom one.
+    """Return the parts at the worst of four moments: last norm, top block, bottom one, embedding.
 
     Between the two blocks, what goes and what comes change evenly.
     """
     block = block_bytes(shape, plan) * plan.tokens
-    head = shape.vocabulary * shape.width * plan.trained if plan.method == "full" else 0
     again = block if plan.checkpointing else 0
-    copies = _copies(shape, plan) // (shape.depth if plan.checkpointing else 1)
+    copies, of_one = _copies(shape, plan), _copies(shape, plan, blocks=1)
     kept, working = _kept(shape, plan), _working(shape, plan)
+    past = plan.tokens * (token_bytes(shape, plan)[1] - _IDS)  # head and last norm have run
     # A norm's backward: five times its input in float32, and the gradient that it returns.
-    norm = plan.tokens * shape.width * (5 * 4 + plan.stream)
+    norm = plan.tokens * shape.width * (5 * 4 + plan.stream) + (0 if again else copies)
+    top = working + (of_one if again else copies)
+    early, late, most = _arriving(shape, plan)
     moments = (
-        {"activations": kept, "gradients": head, "working": norm + (0 if again else copies)},
-        {"activations": kept + again, "gradients": head, "working": working + copies},
-        {"activations": block, "gradients": gradient_bytes(shape, plan), "working": working},
+        {"activations": kept, "gradients": early, "working": norm},
+        {"activations": kept - past + again, "gradients": early, "working": top},
+        {"activations": block, "gradients": late, "working": working + of_one},
+        {"activations": 0, "gradients": most, "working": plan.tokens * plan.stream * shape.width},
     )
     return max(moments, key=lambda parts: sum(parts.values()))
 
 
-def _kept(shape: Shape, plan: Plan) -> int:
-    """Return the bytes kept for backward when the loss is there, logits aside."""
+def _arriving(shape: Shape, plan: Plan) -> tuple[int, int, int]:
+    """Return the bytes of gradients at the top block, at the bottom one, and at the embedding.
+
+    Those of an earlier pass stay, and what comes is beside them until it is added. Where head and
+    embedding are tied, the head's gradient waits for the embedding's, and the sum is a third.
+    """
+    whole, largest = gradient_bytes(shape, plan), _largest(shape, plan)
+    embedding = shape.vocabulary * shape.width * plan.trained if plan.method == "full" else 0
+    waiting = embedding if shape.tied else 0
+    if plan.accumulate > 1:
+        there = whole + waiting + largest
+        return there, there, whole + embedding + 2 * waiting
+    own = plan.trained * shape.block if plan.method == "full" else whole // shape.depth
+    late = whole - own + largest - (0 if shape.tied else embedding)
+    return embedding, late, whole + 2 * waiting
+
+
+def token_bytes(shape: Shape, plan: Plan) -> tuple[int, int]:
+    """Return what is kept for backward per token: by each block, and outside of them."""
     full = plan.method == "full"
     norm = _norm(shape.width, 1, plan.stream, full=full)
-    outside = norm + 24  # the last norm; ids, labels and shifted labels, of 8 bytes each
+    outside = norm + _IDS  # the last norm
     if full:
         outside += plan.product * shape.width  # the head's input
     if plan.checkpointing:
-        return plan.tokens * (shape.depth * plan.stream * shape.width + outside)
+        return plan.stream * shape.width, outside
     # What comes before the first adapter needs no gradient: nothing is kept for it.
     unneeded = 0 if full else _norm(shape.width, 1, plan.stream, full=False)
-    return plan.tokens * (shape.depth * block_bytes(shape, plan) + outside - unneeded)
+    return block_bytes(shape, plan), outside - unneeded
+
+
+def _kept(shape: Shape, plan: Plan) -> int:
+    """Return the bytes kept for backward when the loss is there, logits aside."""
+    block, outside = token_bytes(shape, plan)
+    return plan.tokens * (shape.depth * block + outside)
 
 
 def _norm(width: int, rows: int, stream: int, *, full: bool) -> int:
@@ -260,14 +270,34 @@ def _working(shape: Shape, plan: Plan) -> int:
     return passing + (plan.product * largest if plan.method == "qlora" else 0)
 
 
-def _trained(shape: Shape, plan: Plan) -> int:
-    return shape.parameters if plan.method == "full" else adapter_parameters(shape, plan)
+def _trained_tensors(shape: Shape, plan: Plan) -> Tensors:
+    """Return the trained tensors: how many there are of which size."""
+    if plan.method != "full":
+        sides = [side for it in targeted(shape, plan) for side in (it.inputs, it.outputs)]
+        return [(shape.depth, plan.rank * side) for side in sides]
+    return [
+        *((shape.depth, it.size) for it in shape.linears),
+        (1 if shape.tied else 2, shape.vocabulary * shape.width),
+        (shape.small // shape.width, shape.width),  # norms; biases are counted as if like them
+    ]
 
 
-def _copies(shape: Shape, plan: Plan) -> int:
-    """Return the bytes of the 16-bit copies that autocast makes of float32 weights."""
+def _largest(shape: Shape, plan: Plan) -> int:
+    """Return the bytes of the largest gradient of a weight of a block."""
+    if plan.method == "full":
+        return plan.trained * max(it.size for it in shape.linears)
+    sides = [max(it.inputs, it.outputs) for it in targeted(shape, plan)]
+    return plan.trained * plan.rank * max(sides)
+
+
+def _copies(shape: Shape, plan: Plan, blocks: int | None = None) -> int:
+    """Return the bytes of the 16-bit copies that autocast makes of float32 weights.
+
+    Of head and all blocks, or of ``blocks`` alone.
+    """
     if plan.precision != "mixed":
         return 0
     if plan.method != "full":
-        return 2 * adapter_parameters(shape, plan)
-    return 2 * (shape.depth * shape.block + shape.vocabulary * shape.width)
+        return 2 * adapter_parameters(shape, plan) * (blocks or shape.depth) // shape.depth
+    head = 0 if blocks else shape.vocabulary * shape.width
+    return 2 * ((blocks or shape.depth) * shape.block + head)

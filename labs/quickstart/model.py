@@ -66,7 +66,7 @@ def load(place: str, method: Method, where: torch.device) -> Any:
     return model
 
 
-def add_adapters(model: Any, rank: int, seed: int) -> PeftModel:
+def add_adapters(model: Any, rank: int, seed: int, targets: str | list[str] = TARGETS) -> PeftModel:
     """Return ``model`` with LoRA adapters of ``rank`` in float32, and all else frozen.
 
     What PEFT's `prepare_model_for_kbit_training` does besides is not wanted here: it would make
@@ -78,7 +78,7 @@ def add_adapters(model: Any, rank: int, seed: int) -> PeftModel:
         r=rank,
         lora_alpha=2 * rank,  # the update's scale, alpha / r, is 2 whatever the rank
         lora_dropout=0.0,
-        target_modules=TARGETS,
+        target_modules=targets,
         task_type="CAUSAL_LM",
     )
     adapted = get_peft_model(model, config)

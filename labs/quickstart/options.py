@@ -38,7 +38,7 @@ class Options:
         return self.learning_rate or (SMALL_RATE if parameters < SMALL else RATE)
 
 
-_COUNTS: Final = {
+COUNTS: Final = {
     "steps": (160, "updates of the weights"),
     "batch": (16, "rows of one forward pass"),
     "accumulate": (1, "forward passes to one update"),
@@ -67,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
         default="qlora",
         help="adapters beside frozen weights, in NF4 (qlora) or 16 bits (lora)",
     )
-    for name, (default, text) in _COUNTS.items():
+    for name, (default, text) in COUNTS.items():
         told = f"{text} (default: {default})"
         add(f"--{name}", type=_count, default=default, metavar="N", help=told)
     add(

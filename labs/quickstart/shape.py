@@ -49,6 +49,7 @@ class Shape:
         small: All other parameters: norms and biases.
         tied: Whether embedding and head are one matrix.
         qk_norm: Whether queries and keys are normalised, head by head (Qwen3).
+        window: Tokens from which on attention needs a mask, where it looks back so far only.
     """
 
     vocabulary: int
@@ -62,6 +63,7 @@ class Shape:
     small: int
     tied: bool
     qk_norm: bool = False
+    window: int | None = None
 
     @property
     def fused(self) -> bool:
@@ -113,4 +115,5 @@ def read(config: Any) -> Shape:
         small=total - embedding - depth * sum(it.size for it in linears),
         tied=tied,
         qk_norm=any("q_norm" in name for name, _ in block.named_modules()),
+        window=getattr(config, "sliding_window", None),
     )

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,7 +31,7 @@ def find_model(given: str | None) -> str:
         Misuse: there is no such folder, or it holds no model.
         Problem: the lab's own model was not made yet.
     """
-    place = given or _bundled(assets.model)
+    place = given or bundled(assets.model)
     folder = Path(place).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
@@ -53,7 +53,7 @@ def find_data(given: Path | None) -> Path:
         Misuse: there is none.
         Problem: the lab's own data were not made yet.
     """
-    place = given or Path(_bundled(lambda: assets.data("json-answers")))
+    place = given or Path(bundled(lambda: assets.data("json-answers")))
     place = place.expanduser()
     if not place.exists():
         raise _no_folder(str(place), "data")
@@ -129,6 +129,20 @@ def fingerprint(place: str) -> str:
     return digest.hexdigest()[:16]
 
 
+def bundled(find: Callable[[], str]) -> str:
+    """Return the place of something that the lab brings along.
+
+    Raises:
+        Problem: it was not made yet.
+    """
+    try:
+        return find()
+    except assets.NotMade as missing:
+        happened, *more = str(missing).splitlines()
+        cause, command = (line.partition(": ")[2] for line in more)
+        raise Problem(happened, cause=cause, type_this=command) from missing
+
+
 @contextlib.contextmanager
 def explained(model: str) -> Iterator[None]:
     """Turn what the libraries raise where ``model`` cannot be read into a `Problem`."""
@@ -136,15 +150,6 @@ def explained(model: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, SafetensorError) as error:
         raise _explain(model, error) from error
-
-
-def _bundled(find: Any) -> str:
-    try:
-        return str(find())
-    except assets.NotMade as missing:
-        happened, *more = str(missing).splitlines()
-        cause, command = (line.partition(": ")[2] for line in more)
-        raise Problem(happened, cause=cause, type_this=command) from missing
 
 
 def _explain(model: str, error: Exception) -> Problem:

@@ -18,7 +18,7 @@ from labs.quickstart import options
 from tests.conftest import PROJECT
 from tests.lab.conftest import Said
 from tests.lab.test_tasks import invoke
-from verify.lab import assets, containers, environment, local, quickstart
+from verify.lab import assets, containers, environment, local, programs, quickstart
 from verify.lab.layout import InImage, Layout
 from verify.lab.problems import Misuse, Problem
 
@@ -64,7 +64,7 @@ def python(file: Path, ready: Path) -> Path:
 def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(containers, "of", lambda _: {})
     monkeypatch.delenv("LAB_ASSETS", raising=False)
-    for name in quickstart._HANDED_ON:
+    for name in programs.HANDED_ON:
         monkeypatch.delenv(name, raising=False)
 
 
@@ -220,7 +220,7 @@ def test_in_a_container_paths_are_those_it_sees(
     assert "In the lab's container the-container:" in said.text
 
 
-@pytest.mark.parametrize("name", quickstart.PATHS)
+@pytest.mark.parametrize("name", ["model", "data", "output"])
 def test_a_path_that_the_container_does_not_see_is_refused(
     layout: Layout, said: Said, container: Any, tmp_path: Path, name: str
 ) -> None:

@@ -25,6 +25,8 @@ NAMES = [
     "lab.reset",
     "lab.status",
     "lab.up",
+    "memory.plan",
+    "node.check",
 ]
 
 

@@ -60,6 +60,8 @@ def test_what_must_hold_follows_where_the_runner_runs(
     monkeypatch: pytest.MonkeyPatch, torch: str | None, variant: str
 ) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(host_half.host, "checks", lambda *of: asked.append(of) or [])
+    monkeypatch.setattr(
+        host_half.host, "checks", lambda *of, **more: asked.append((of, more)) or []
+    )
     assert list(host_half.look(environment("compose", torch))) == []
-    assert asked == [("compose", variant)]
+    assert asked == [(("compose", variant), {"sealing": "partial", "notes": ()})]

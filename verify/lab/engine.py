@@ -37,6 +37,7 @@ class Engine:
         cdi_devices: The CDI devices it knows; empty too where an old engine does not say.
         security: Its security options, by name (``seccomp``, ``rootless``, ``selinux``).
         warnings: What it complains of itself.
+        folder: Where it keeps images and containers on its machine; empty: it does not say.
         compose: Compose's version; None: there is no ``docker compose``.
         buildx: Buildx's version; None: there is none.
     """
@@ -52,6 +53,7 @@ class Engine:
     cdi_devices: frozenset[str] = frozenset()
     security: frozenset[str] = frozenset()
     warnings: tuple[str, ...] = ()
+    folder: str = ""
     compose: str | None = None
     buildx: str | None = None
 
@@ -119,6 +121,7 @@ def read(
         cdi_devices=frozenset(it["ID"] for it in info.get("DiscoveredDevices") or ()),
         security=frozenset(option.get("name", "") for option in options),
         warnings=tuple(info.get("Warnings") or ()),
+        folder=str(info.get("DockerRootDir") or ""),
         compose=compose.strip().removeprefix("v") if compose else None,
         buildx=buildx.split()[1].removeprefix("v") if buildx else None,
     )

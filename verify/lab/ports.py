@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import ipaddress
 import socket
+import sys
 from pathlib import Path
 
 from verify.lab.problems import Misuse, Problem
@@ -68,6 +70,12 @@ def listens(pid: int, port: int) -> bool:
     return bool(sockets & _descriptors(Path("/proc", str(pid))))
 
 
+def addresses(port: int) -> list[str]:
+    """Return the addresses of this machine on which anybody listens on ``port``."""
+    found = {_address(fields[1].partition(":")[0]) for fields in _listening(port)}
+    return sorted(str(it) for it in found)
+
+
 def in_use(port: int) -> Problem:
     """Return the problem of a port that somebody else has."""
     who = listener(port)
@@ -82,15 +90,31 @@ def in_use(port: int) -> Problem:
 
 
 def _inodes(port: int) -> list[str]:
-    """Return the inodes of the sockets that listen on ``port`` (man 5 proc_pid_net)."""
+    """Return the inodes of the sockets that listen on ``port``."""
+    return [fields[9] for fields in _listening(port)]
+
+
+def _listening(port: int) -> list[list[str]]:
+    """Return the rows of the kernel's tables that listen on ``port`` (man 5 proc_pid_net)."""
     found = []
     for table in ("tcp", "tcp6"):
         with contextlib.suppress(OSError):
             for line in Path("/proc/net", table).read_text().splitlines()[1:]:
                 fields = line.split()
                 if fields[3] == _LISTENING and int(fields[1].rpartition(":")[2], 16) == port:
-                    found.append(fields[9])
+                    found.append(fields)
     return found
+
+
+def _address(written: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return the address that the kernel writes as words of 4 bytes in the machine's order."""
+    words = bytes.fromhex(written)
+    swapped = (words[at : at + 4][:: -1 if sys.byteorder == "little" else 1] for at in _at(words))
+    return ipaddress.ip_address(b"".join(swapped))
+
+
+def _at(words: bytes) -> range:
+    return range(0, len(words), 4)
 
 
 def _descriptors(process: Path) -> set[str]:

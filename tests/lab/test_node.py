@@ -1,0 +1,148 @@
+"""A node's verdict: one line, one exit code, the record of verify, and nothing that hangs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.conftest import PROJECT
+from verify import host_half, node
+from verify.lab.layout import InImage, Layout
+from verify.lab.problems import Problem
+from verify.results import CheckResult, Run
+
+
+def result(name: str, status: Any = "passed", level: Any = "check", **more: Any) -> CheckResult:
+    told = {"title": name, "evidence": "probe", "cause": "environment"}
+    return CheckResult(name=name, status=status, level=level, **(told | more))
+
+
+HINT = "Somebody did. Type: ulimit -n 8192"
+BAD = result("open_files", "failed", message="The runner may have 64\nfiles open.", hint=HINT)
+
+
+def test_one_line_says_that_it_is_ready() -> None:
+    checks = [
+        result("kind_known", message="Hopper: bfloat16, driver R580 or newer"),
+        result("host_hub", "failed", "advice", hint=HINT),
+    ]
+    line = node.ready(checks, 4.21)
+    assert line == "ready: Hopper; 1 checks passed; 1 to look at: host_hub (4.2 s)"
+
+
+def test_one_line_says_what_is_wrong_and_what_to_type() -> None:
+    line = node.not_ready([BAD])
+    told = "open_files: The runner may have 64 files open; ulimit -n 8192"
+    assert line == f"NOT READY: {told}"
+    assert node.not_ready([BAD, result("cores")]) == f"NOT READY: {told} (and 1 more: cores)"
+
+
+def test_a_verdict_without_a_command_is_one_line_too() -> None:
+    assert node.not_ready([result("broken", "error", message="a\nb")]) == "NOT READY: broken: a b"
+
+
+@pytest.fixture
+def as_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at the runner's half alone: the host's is another test's."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(host_half.host, "checks", lambda *_, **__: [])
+
+
+@pytest.mark.usefixtures("as_here")
+def test_this_node_is_ready_with_a_record_as_verify_makes_it(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    record, suite = tmp_path / "node.json", tmp_path / "node.xml"
+    code = node.run(Layout(PROJECT), node.Asked(quiet=True, json=record, junit=suite))
+    out = capfd.readouterr().out
+    assert code == 0, out
+    assert out.count("\n") == 1
+    assert out.startswith("ready: ")
+    told = msgspec.json.decode(record.read_bytes(), type=Run)
+    assert [skill.skill for skill in told.skills] == ["environment"]
+    assert told.environment.runtime == "node"
+    assert told.skills[0].ready
+    assert len(ElementTree.parse(suite).findall(".//testcase")) == len(told.skills[0].checks)
+
+
+@pytest.mark.usefixtures("as_here")
+def test_everything_is_shown_when_it_is_not_to_be_quiet(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert node.run(Layout(PROJECT), node.Asked(color=False)) == 0
+    *shown, last = capfd.readouterr().out.splitlines()
+    assert last.startswith("ready: ")
+    assert any("No file of torch" in line for line in shown)
+
+
+def checks_that(folder: Path, code: str) -> Layout:
+    """Return a lab whose Python is a program of these lines, whatever it is asked."""
+    made = Layout(folder)
+    (made.labs / "one").mkdir(parents=True)
+    (made.labs / "one" / "checks.py").touch()
+    made.python.parent.mkdir(parents=True)
+    made.python.write_text(f"#!{sys.executable}\n{code}\n")
+    made.python.chmod(0o755)
+    return made
+
+
+def test_checks_that_hang_are_ended_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(node, "_SECONDS", 0.5)
+    began = time.monotonic()
+    code = node.run(checks_that(tmp_path, "import time; time.sleep(60)"), node.Asked(quiet=True))
+    assert time.monotonic() - began < 10
+    assert code == 3
+    assert capfd.readouterr().out.startswith("NOT READY: node: The checks did not end within")
+
+
+def test_checks_that_end_early_are_named_with_their_last_words(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    layout = checks_that(tmp_path, "raise SystemExit('ImportError: libtorch.so')")
+    assert node.run(layout, node.Asked(quiet=True)) == 3
+    assert "ended early: ImportError: libtorch.so" in capfd.readouterr().out
+    with pytest.raises(Problem, match="ended early"):
+        node.run(layout, node.Asked())
+
+
+def test_the_gpu_is_computed_on_only_if_asked_for(tmp_path: Path) -> None:
+    layout = checks_that(tmp_path, "import json, sys; print(json.dumps(sys.argv[1:]))")
+    for workload in (False, True):
+        with node._events(layout, workload=workload) as events:
+            (words,) = events
+        assert ("--gpu-workload" in words) == workload
+
+
+def test_a_container_without_keys_says_where_to_ask(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert node.run(InImage(tmp_path), node.Asked(quiet=True)) == 3
+    assert "docker compose run --rm verifier invoke node.check" in capfd.readouterr().out
+
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from verify import node_checks
+found = node_checks.events(Path(sys.argv[1]), workload=json.loads(sys.argv[2]), gpu="NVIDIA GB10")
+results = [it["result"] for it in found if it["event"] == "result"]
+print(json.dumps({it["name"]: it["message"] for it in results if it["status"] == "not_run"}))
+"""
+
+
+def test_without_the_workload_a_gpus_checks_say_so() -> None:
+    command = [sys.executable, "-c", SCRIPT, str(PROJECT / "labs"), "false"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=PROJECT)
+    said = json.loads(done.stdout.splitlines()[-1])
+    hidden = {name for name, message in said.items() if "--gpu-workload" in message}
+    assert {"kernel_compiled", "gpu_memory_free", "code_for_gpu"} <= hidden

@@ -1,0 +1,202 @@
+"""What the client's half of the environment lab looks at, in the order in which it is shown."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from verify.lab import exposure, gpu, gpu_wiring, host_gpu, host_room, hub, owner
+from verify.lab.engine_troubles import NoEngine, shortfalls
+from verify.lab.view import Advice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from verify.lab.view import Finding, View
+
+_NO_GPU = "not run: no NVIDIA GPU"
+_NO_ENGINE = "not run: no Docker engine; the local runtime needs none"
+_ANY = ("", "")
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """One thing to look at.
+
+    Attributes:
+        needed_by: The runtime and the variant that cannot do without; an empty one: any.
+        absent: What is said where there is nothing to look at.
+        inside: Whether it is to be seen in JupyterLab's container too.
+        network: Whether it asks the network.
+        advice: Whether it never fails anything.
+    """
+
+    name: str
+    title: str
+    needed_by: tuple[str, str]
+    absent: str
+    find: Callable[[View], Finding]
+    inside: bool = False
+    network: bool = False
+    advice: bool = False
+
+
+def _engine(view: View) -> Finding:
+    found = view.seen.engine
+    if isinstance(found, NoEngine):
+        return found if found.installed else None
+    how = "rootless, " if found.rootless else ""
+    return f"Docker Engine {found.version} ({how}{found.architecture}, cgroup v{found.cgroup})"
+
+
+def _recent(view: View) -> Finding:
+    engine = view.seen.engine
+    if isinstance(engine, NoEngine):
+        return None
+    short = shortfalls(engine)
+    return short[0] if short else f"Docker Compose {engine.compose}"
+
+
+def _driver(view: View) -> Finding:
+    found = view.seen.gpu
+    if not found.card:
+        return None
+    return gpu.driver_problem(found) or f"{found.name}, driver {found.driver}"
+
+
+def _toolkit(view: View) -> Finding:
+    engine, found = view.seen.engine, view.seen.gpu
+    if not found.card or isinstance(engine, NoEngine):
+        return None
+    wiring = gpu_wiring.wiring(engine, found)
+    if wiring is None and gpu_wiring.stale_problem(found):
+        return None  # told below
+    return gpu_wiring.wiring_problem(engine, found) or f"by {wiring}"
+
+
+def _fresh(view: View) -> Finding:
+    found = view.seen.gpu
+    if not found.card or not found.specification:
+        return None
+    return gpu_wiring.stale_problem(found) or str(found.specification.file)
+
+
+def _sealing(view: View) -> Finding:
+    if not view.sealing:
+        return None
+    if view.sealing == "full":
+        return "full"
+    return Advice(
+        f"The sealing is {view.sealing}. {' '.join(view.notes)}".rstrip(),
+        cause="the kernel lacks a wall, or the runner was started without the right to become "
+        "another user",
+        type_this="invoke lab.up --runtime compose  # or Linux 6.12; strangers' code: a machine "
+        "of its own",
+    )
+
+
+CHECKS = (
+    Check("host_engine", "A Docker engine answers.", ("compose", ""), _NO_ENGINE, _engine),
+    Check(
+        "host_compose",
+        "Engine and Compose are recent enough for the lab's containers.",
+        ("compose", ""),
+        _NO_ENGINE,
+        _recent,
+    ),
+    Check(
+        "host_driver",
+        f"The NVIDIA driver is loaded, and is R{gpu.DRIVER_FLOOR} or newer.",
+        ("", "gpu"),
+        _NO_GPU,
+        _driver,
+    ),
+    Check(
+        "host_kind",
+        "The GPU is of a kind that CUDA 13 and bfloat16 know.",
+        ("", "gpu"),
+        f"{_NO_GPU} whose name is known",
+        host_gpu.kind,
+    ),
+    Check(
+        "host_toolkit",
+        "Docker can hand the GPU to a container.",
+        ("compose", "gpu"),
+        f"{_NO_GPU}, or no Docker engine that could",
+        _toolkit,
+    ),
+    Check(
+        "host_cdi",
+        "What the GPU's CDI specification names is there.",
+        ("compose", "gpu"),
+        "not run: no CDI specification of an NVIDIA GPU",
+        _fresh,
+    ),
+    Check(
+        "host_gpu_used",
+        "The lab computes on the GPU that is here.",
+        _ANY,
+        f"{_NO_GPU} that could be used",
+        host_gpu.used,
+        advice=True,
+    ),
+    Check(
+        "host_disks",
+        "There is room on disk for the lab, models and images.",
+        _ANY,
+        "",
+        host_room.disks,
+        inside=True,
+    ),
+    Check(
+        "host_workspace",
+        "JupyterLab's user may write every file of the workspace.",
+        _ANY,
+        "not run: no workspace yet",
+        owner.workspace,
+        inside=True,
+    ),
+    Check(
+        "host_sealing",
+        "The sealing around learner code is full.",
+        _ANY,
+        "not run: no runner was asked",
+        _sealing,
+        inside=True,
+        advice=True,
+    ),
+    Check(
+        "host_jupyter",
+        "JupyterLab is to be reached from this machine alone, and with its token.",
+        _ANY,
+        "not run: JupyterLab is not up",
+        exposure.jupyterlab,
+    ),
+    Check(
+        "host_other_jupyter",
+        "No other Jupyter server of yours lets everybody in.",
+        _ANY,
+        "not run: no other Jupyter server is up",
+        exposure.others,
+        advice=True,
+    ),
+    Check(
+        "host_offline",
+        "The switches that declare a machine offline agree.",
+        _ANY,
+        "",
+        hub.switches,
+        inside=True,
+        advice=True,
+    ),
+    Check(
+        "host_hub",
+        "The Hugging Face hub answers, or is declared out of reach.",
+        _ANY,
+        "",
+        hub.reachable,
+        inside=True,
+        network=True,
+        advice=True,
+    ),
+)

@@ -1,0 +1,161 @@
+"""``invoke node.check``: is this node fit for jobs? One line, one exit code, the record of verify.
+
+For what runs before a job and may not wait: a prolog of Slurm, a job of Kubernetes, cron.
+`docs/node-check.md` has examples. Exit codes: 0 ready, 3 not ready, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from verify import client, files
+from verify.cli import FAULT, READY
+from verify.lab.layout import Layout
+from verify.lab.problems import Problem
+from verify.labs import find_labs
+from verify.machine import advice
+from verify.outcome import Outcome
+from verify.results import CheckResult, Run
+from verify.show import Screen
+
+SKILL: Final = "environment"
+_SECONDS: Final = 60.0  # then it is ended: a GPU that hangs answers nothing
+_MODULE: Final = "verify.node_checks"
+
+
+class _Silent(Screen):
+    """Shows nothing of the single checks."""
+
+    def event(self, event: dict[str, Any]) -> None:
+        """Show nothing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What was asked for.
+
+    Attributes:
+        quiet: Print one line.
+        workload: Compute on the GPU too.
+        json: A file for the record.
+        junit: A file for the record, as JUnit XML.
+        color: Whether to use colour.
+    """
+
+    quiet: bool = False
+    workload: bool = False
+    json: Path | None = None
+    junit: Path | None = None
+    color: bool = True
+
+
+def run(layout: Layout, asked: Asked) -> int:
+    """Look at this node, show and write what was found, and return the exit code.
+
+    Raises:
+        Problem: there is no environment to look from, or it did not answer in time.
+    """
+    began = time.perf_counter()
+    screen = (_Silent if asked.quiet else Screen)(color=asked.color)
+    try:
+        record = look(layout, screen, workload=asked.workload)
+    except Problem as problem:
+        if not asked.quiet:
+            raise
+        _say(_line("node", problem.happened, problem.type_this))
+        return problem.code
+    files.write(record, asked.json, asked.junit)
+    checks = [check for skill in record.skills for check in skill.checks]
+    bad = [check for check in checks if files.is_fault(check)]
+    _say(not_ready(bad) if bad else ready(checks, time.perf_counter() - began))
+    return FAULT if bad else READY
+
+
+def look(layout: Layout, screen: Screen, *, workload: bool) -> Run:
+    """Return the record of one look at this node."""
+    outcome = Outcome(screen, {SKILL})
+    with _events(layout, workload=workload) as events:
+        for event in events:
+            outcome.take(event)
+    return outcome.record(find_labs(layout.labs), practice=False)
+
+
+def ready(checks: list[CheckResult], seconds: float) -> str:
+    """Return the one line for a node that is fit."""
+    kind = next((it.message for it in checks if it.name == "kind_known"), "")
+    passed = sum(it.status == "passed" for it in checks)
+    advised = sum(it.status == "failed" for it in checks)
+    told = f"; {advised} to look at: {_names(checks)}" if advised else ""
+    return f"ready: {kind.partition(':')[0]}; {passed} checks passed{told} ({seconds:.1f} s)"
+
+
+def not_ready(bad: list[CheckResult]) -> str:
+    """Return the one line for a node that is not: the first that is wrong, and how many more."""
+    first, *others = bad
+    _, command = advice(first.hint or "")
+    more = f" (and {len(others)} more: {', '.join(it.name for it in others)})" if others else ""
+    return _line(first.name, first.message, command) + more
+
+
+def _line(name: str, happened: str, fix: str) -> str:
+    told = " ".join(happened.split()).rstrip(".")
+    return f"NOT READY: {name}: {told}" + (f"; {fix}" if fix else "")
+
+
+def _say(line: str) -> None:
+    """Print one line as it is, however wide; who reads it may have left."""
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+
+
+def _names(checks: list[CheckResult]) -> str:
+    return ", ".join(it.name for it in checks if it.status == "failed")
+
+
+@contextlib.contextmanager
+def _events(layout: Layout, *, workload: bool) -> Iterator[Iterator[dict[str, Any]]]:
+    """Yield the events of a process that looks, and end it whatever happens."""
+    python = client.interpreter(layout.python) if layout.holds_keys else None
+    if python is None:
+        raise Problem(
+            "There is no environment of the lab to look from.",
+            cause="the local one was not made, or this is JupyterLab's container",
+            type_this="docker compose run --rm verifier invoke node.check  # on the host; "
+            "or without Docker: invoke lab.up --runtime local",
+        )
+    command = [str(python), "-I", "-m", _MODULE, "--labs", str(layout.labs)]
+    command += ["--gpu-workload"] if workload else []
+    with subprocess.Popen(  # noqa: S603 - the lab's own interpreter and our module
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as process:
+        try:
+            out, errors = process.communicate(timeout=_SECONDS)
+        except subprocess.TimeoutExpired as slow:
+            process.kill()
+            raise Problem(
+                f"The checks did not end within {_SECONDS:.0f} s.",
+                cause="a GPU or a disk does not answer",
+                type_this="nvidia-smi; sudo dmesg | tail -50",
+            ) from slow
+        if process.returncode:
+            told = errors.decode(errors="replace").strip().splitlines()
+            raise Problem(
+                f"The checks ended early: {told[-1] if told else process.returncode}",
+                cause="the lab's environment is not whole",
+                type_this="invoke lab.down && rm -rf .lab/venv && invoke lab.up",
+            )
+    yield (json.loads(line) for line in out.splitlines())
