@@ -54,6 +54,7 @@ def _verify(options: argparse.Namespace, screen: Screen) -> int:
     labs = _labs(options.labs or layout.labs)
     chosen = _chosen(labs, options.skill or [])
     workspace = _workspace(options.workspace, layout)
+    files.require_folders(options.json, options.junit)
     with acting_as(layout.reader(workspace)):
         submissions = [read_exercise(lab, workspace) for lab in chosen]
     outcome = Outcome(screen, {lab.skill for lab in chosen if not lab.exercise})

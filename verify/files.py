@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from verify.lab.problems import Problem
+from verify.lab.problems import Misuse, Problem
 from verify.machine import ENVIRONMENT
 
 if TYPE_CHECKING:
@@ -32,6 +32,16 @@ def write(record: Run, json: Path | None, junit: Path | None) -> None:
                 cause="the folder is not there, is full, or is not yours",
                 type_this="the same with another file",
             ) from error
+
+
+def require_folders(json: Path | None, junit: Path | None) -> None:
+    """Raise `Misuse` if a file was asked for in a folder that is not there, before all the work."""
+    for file in (json, junit):
+        if file is not None and not file.parent.is_dir():
+            raise Misuse(
+                f"There is no folder {file.parent} to write {file.name} into.",
+                type_this=f"mkdir -p {file.parent}",
+            )
 
 
 def is_fault(check: CheckResult) -> bool:

@@ -64,6 +64,7 @@ def run(layout: Layout, asked: Asked) -> int:
     Raises:
         Problem: there is no environment to look from, or it did not answer in time.
     """
+    files.require_folders(asked.json, asked.junit)
     began = time.perf_counter()
     screen = (_Silent if asked.quiet else Screen)(color=asked.color)
     try:

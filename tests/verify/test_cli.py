@@ -151,6 +151,7 @@ def test_a_missing_file_says_what_to_type(workspace: Path) -> None:
         (["--what"], "unrecognized"),
         (["--skil", "double"], "unrecognized"),
         (["--json", "-"], "give the name of a file"),
+        (["--json", "/nowhere/run.json"], "mkdir -p /nowhere"),
     ],
 )
 def test_wrong_usage_is_exit_code_2(workspace: Path, arguments: list[str], told: str) -> None:
@@ -198,7 +199,7 @@ def test_our_own_fault_is_exit_code_3(workspace: Path) -> None:
     ("arguments", "told"),
     [
         (["--labs", "/nowhere"], "There is no lab in /nowhere"),
-        (["--labs", COURSES / "toy", "--json", "/nowhere/run.json"], "could not be written"),
+        (["--labs", COURSES / "toy", "--json", "/proc/run.json"], "could not be written"),
     ],
 )
 def test_a_fault_of_the_environment_is_exit_code_3(
