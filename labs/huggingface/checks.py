@@ -92,7 +92,7 @@ def two_columns_for_each_row(trial: Trial) -> None:
 @check("tokenize", review="Padding and truncation", after=("two_columns_for_each_row",))
 def every_row_of_max_length(trial: Trial) -> None:
     """`tokenize` cuts or pads the tokens of `text` to `max_length`, and masks the padding."""
-    cases = [_mixed_texts(trial), _short_texts(trial)]
+    cases = [_mixed_texts(trial), _short_texts(trial), _mixed_texts(trial, side="left")]
     asked = [_asked_tokenize(case) for case in cases]
     came = trial.observe("tokenized", cases=cases)
     for question, answer, case in zip(asked, _each(trial, asked, came), cases, strict=True):
@@ -105,11 +105,25 @@ def every_row_of_max_length(trial: Trial) -> None:
             told = answer["rows"][number]
             why = (
                 f"It should be exactly {case['max_length']} of the tokens that the tokenizer makes "
-                "of the text: the end cut off, or padded on the right."
+                "of the text: the end cut off, or padded on the side that it pads on."
             )
             _expect_numbers(trial, f"{row}: input_ids", told["input_ids"], ids, why=why)
             why = "It is 1 on every token of the text and 0 on the padding."
             _expect_numbers(trial, f"{row}: attention_mask", told["attention_mask"], mask, why=why)
+
+
+@check("tokenize", review="Padding and truncation", after=("every_row_of_max_length",))
+def tokenizer_left_alone(trial: Trial) -> None:
+    """`tokenize` uses the tokenizer and changes none of its settings."""
+    cases = [_mixed_texts(trial), _short_texts(trial), _mixed_texts(trial, side="left")]
+    asked = [_asked_tokenize(case) for case in cases]
+    came = trial.observe("settings_afterwards", cases=cases)
+    why = "The tokenizer is the caller's. What is for one call is an argument of that call."
+    for question, answer, case in zip(asked, _each(trial, asked, came), cases, strict=True):
+        for name, before in _settings(case["tokenizer"]).items():
+            left = answer[name]
+            told = f"the tokenizer's {name} was {before} and is {shorten(left)} afterwards"
+            trial.require(same(left, before), question, told, why=why)
 
 
 # ----------------------------------------------------------------------------------- make_collator
@@ -186,7 +200,9 @@ def _folder(trial: Trial, shards: int) -> dict[str, Any]:
     return {"files": files, "n": n}
 
 
-def _tokenizer(trial: Trial, *, pad: str, adds_bos: bool = False) -> dict[str, Any]:
+def _tokenizer(
+    trial: Trial, *, pad: str, adds_bos: bool = False, side: str = "right"
+) -> dict[str, Any]:
     """Draw what `scene.tokenizer_of` is given, with 24 words.
 
     Args:
@@ -194,6 +210,7 @@ def _tokenizer(trial: Trial, *, pad: str, adds_bos: bool = False) -> dict[str, A
         pad: ``"none"``: it has no pad token; ``"first"``: the pad token's id is 0; ``"own"``: it is
             any but that.
         adds_bos: Whether it puts bos before each text.
+        side: The side that it pads on.
     """
     bos, eos, padding = trial.random.choice(SPECIAL)
     first, *words = trial.random.sample(WORDS, 24)
@@ -208,6 +225,7 @@ def _tokenizer(trial: Trial, *, pad: str, adds_bos: bool = False) -> dict[str, A
         "pad": None if pad == "none" else padding,
         "longest": trial.random.randint(20, 26),
         "adds_bos": adds_bos,
+        "side": side,
     }
 
 
@@ -221,13 +239,13 @@ def _texts(trial: Trial, tokenizer: dict[str, Any], lengths: list[int]) -> list[
     return [_sentence(trial, length, length, [*known, "zeppelin"]) for length in lengths]
 
 
-def _mixed_texts(trial: Trial) -> dict[str, Any]:
+def _mixed_texts(trial: Trial, side: str = "right") -> dict[str, Any]:
     """Draw a case for `tokenize` with a tokenizer like Llama's: texts longer, shorter and as long.
 
     Longer than the tokenizer's own limit are none.
     """
     draw = trial.random
-    tokenizer = _tokenizer(trial, pad=draw.choice(["own", "first"]), adds_bos=True)
+    tokenizer = _tokenizer(trial, pad=draw.choice(["own", "first"]), adds_bos=True, side=side)
     length = draw.randint(10, 13)
     lengths = [length - 1, *(length + draw.randint(1, 6) for _ in range(2))]
     lengths += draw.sample(range(3, length - 2), 3)
@@ -291,11 +309,24 @@ def _ids(text: str, tokenizer: dict[str, Any]) -> list[int]:
 
 
 def _encoded(text: str, tokenizer: dict[str, Any], max_length: int) -> tuple[list[int], list[int]]:
-    """Return ids and mask of a text, of ``max_length``, padded on the right."""
+    """Return ids and mask of a text, of ``max_length``, padded on the tokenizer's side."""
     ids = _ids(text, tokenizer)[:max_length]
     missing = max_length - len(ids)
-    padding = tokenizer["vocabulary"].index(tokenizer["pad"])
-    return ids + missing * [padding], len(ids) * [1] + missing * [0]
+    padding = missing * [tokenizer["vocabulary"].index(tokenizer["pad"])]
+    if tokenizer["side"] == "left":
+        return padding + ids, missing * [0] + len(ids) * [1]
+    return ids + padding, len(ids) * [1] + missing * [0]
+
+
+def _settings(tokenizer: dict[str, Any]) -> dict[str, Any]:
+    """Return what the scene `settings_afterwards` tells of a tokenizer that was only used."""
+    return {
+        "padding_side": tokenizer["side"],
+        "truncation_side": "right",
+        "model_max_length": tokenizer["longest"],
+        **{f"{name}_token": tokenizer[name] for name in ("pad", "bos", "eos", "unk")},
+        "number of tokens": len(tokenizer["vocabulary"]),
+    }
 
 
 def _true_batch(case: dict[str, Any]) -> dict[str, Tensor]:
@@ -442,7 +473,8 @@ def _asked_tokenizer(told: dict[str, Any]) -> str:
 
 def _asked_tokenize(case: dict[str, Any]) -> str:
     count = len(case["columns"]["text"])
-    return f"tokenize(dataset, tokenizer, {case['max_length']}) for {count} rows"
+    call = f"tokenize(dataset, tokenizer, {case['max_length']}) for {count} rows"
+    return f"{call} and a tokenizer that pads on the {case['tokenizer']['side']}"
 
 
 def _asked_collator(case: dict[str, Any]) -> str:

@@ -91,7 +91,8 @@ def prepare_tokenizer(path: str) -> PreTrainedTokenizerBase:
 #
 # Tokenize the column `text`, just as it is. Every text becomes a row of *exactly* `max_length` ids:
 # what is longer loses its end, what is shorter is padded, on the side that the tokenizer pads on.
-# The result has the two columns `input_ids` and `attention_mask` and no others.
+# The result has the two columns `input_ids` and `attention_mask` and no others. Only use the
+# tokenizer: its settings are the caller's.
 # (Lesson: *Padding and truncation*.)
 
 

@@ -24,6 +24,7 @@ Batch = dict[str, Any]
 
 # A check that waits for another one is played only when that one passed: these fail in one place.
 COLUMNS, LENGTHS = ("two_columns_for_each_row",), ("every_row_of_max_length",)
+SETTINGS = ("tokenizer_left_alone",)
 LABELS, ENDS = ("labels_are_the_inputs_but_for_padding",), ("a_real_end_has_a_label",)
 NO_PAD, OWN_PAD = ("pad_is_eos_where_there_is_none",), ("own_pad_token_is_left_alone",)
 
@@ -502,6 +503,23 @@ def padded_on_the_left(dataset: Dataset, tokenizer: Tokens, max_length: int) -> 
 
 
 @misconception("tokenize", checks=LENGTHS)
+def padded_on_the_right(dataset: Dataset, tokenizer: Tokens, max_length: int) -> Dataset:
+    """The padding is on the right although this tokenizer pads on the left: the side was set here,
+    or padding was put there by hand. The tokenizer says which side (`padding_side`); leave it.
+    """
+    return _map(dataset, _encode(tokenizer, max_length, padding_side="right"))
+
+
+@misconception("tokenize", checks=SETTINGS)
+def limit_set_on_the_tokenizer(dataset: Dataset, tokenizer: Tokens, max_length: int) -> Dataset:
+    """The rows are right, and the caller's tokenizer has another limit now (`model_max_length`),
+    for everything that it is used for later. Hand the length to the call: `max_length=max_length`.
+    """
+    tokenizer.model_max_length = max_length
+    return _map(dataset, _encode(tokenizer, max_length))
+
+
+@misconception("tokenize", checks=LENGTHS)
 def mask_of_ones(dataset: Dataset, tokenizer: Tokens, max_length: int) -> Dataset:
     """The attention mask is 1 everywhere, on the padding too. It says what is text: 0 on padding.
     The tokenizer returns the right one.
@@ -645,6 +663,29 @@ def labels_shifted(tokenizer: Tokens) -> Collator:
         return labels
 
     return _labelled(shift)
+
+
+@misconception("make_collator", checks=LABELS)
+def labels_shifted_under_the_mask(tokenizer: Tokens) -> Collator:
+    """The labels were shifted by one before the padding was marked. The model shifts them itself:
+    done twice, each position learns the token after next, and the last one of a text learns
+    padding. Leave the labels in their places.
+    """
+
+    def shift(ids: Tensor, mask: Tensor) -> Tensor:
+        labels = torch.full_like(ids, -100)
+        labels[:, :-1] = ids[:, 1:]
+        return labels.masked_fill(mask == 0, -100)
+
+    return _labelled(shift)
+
+
+@misconception("make_collator", checks=LABELS)
+def labels_rolled(tokenizer: Tokens) -> Collator:
+    """The labels were rolled by one, so that a row's first token became its last label. The model
+    shifts by itself when it computes its loss: leave the labels in their places.
+    """
+    return _labelled(lambda ids, mask: ids.roll(-1, dims=1).masked_fill(mask == 0, -100))
 
 
 @misconception("make_collator", checks=LABELS)

@@ -118,6 +118,7 @@ def tokenizer_of(
     longest: int,
     *,
     adds_bos: bool,
+    side: str,
 ) -> PreTrainedTokenizerFast:
     """Return a tokenizer that splits at white space.
 
@@ -129,6 +130,7 @@ def tokenizer_of(
         pad: The token for padding, or None.
         longest: Its `model_max_length`.
         adds_bos: Whether every text begins with ``bos``, as with Llama.
+        side: Its `padding_side`, "right" or "left".
     """
     ids = {token: number for number, token in enumerate(vocabulary)}
     core = Tokenizer(models.WordLevel(ids, unk_token=unk))
@@ -143,6 +145,7 @@ def tokenizer_of(
         eos_token=eos,
         **({"pad_token": pad} if pad else {}),
         model_max_length=longest,
+        padding_side=side,
         model_input_names=["input_ids", "attention_mask"],
         clean_up_tokenization_spaces=False,
     )
@@ -167,6 +170,35 @@ def _tokenize(
         return {"type": type(found).__name__}
     rows = [{name: _listed(value) for name, value in row.items()} for row in found]
     return {"type": "Dataset", "rows": rows}
+
+
+def settings_afterwards(exercise: Exercise, cases: list[dict[str, Any]]) -> list[Any]:
+    """Return each case's tokenizer's settings, by name, as `tokenize` leaves them."""
+    function = exercise.tokenize
+    with own_place():
+        return [attempt(functools.partial(_settings_left, function, **case)) for case in cases]
+
+
+def _settings_left(
+    tokenize: Callable[..., object],
+    tokenizer: dict[str, Any],
+    columns: dict[str, list[str]],
+    max_length: int,
+) -> dict[str, object]:
+    given = tokenizer_of(**tokenizer)
+    found = tokenize(Dataset.from_dict(columns), given, max_length)
+    if isinstance(found, Dataset):
+        list(found)  # it may tokenize no sooner than it is read
+    return {
+        "padding_side": given.padding_side,
+        "truncation_side": given.truncation_side,
+        "model_max_length": given.model_max_length,
+        "pad_token": given.pad_token,
+        "bos_token": given.bos_token,
+        "eos_token": given.eos_token,
+        "unk_token": given.unk_token,
+        "number of tokens": len(given),
+    }
 
 
 def _listed(value: Any) -> Any:

@@ -118,6 +118,15 @@ def v_not_transposed(W: Tensor, r: int) -> Factors:
 
 
 @misconception("low_rank", checks=NEAREST)
+def columns_of_vh(W: Tensor, r: int) -> Factors:
+    """The first r columns of Vh were taken (or, what is the same, the first rows of V). The v's are
+    the *rows* of Vh: A is `Vh[:r]`, which needs no transposing.
+    """
+    U, S, Vh = torch.linalg.svd(W)
+    return U[:, :r] * S[:r], Vh[:, :r].T
+
+
+@misconception("low_rank", checks=NEAREST)
 def singular_values_omitted(W: Tensor, r: int) -> Factors:
     """The singular values were left out. The columns of U and the rows of Vh all have length 1:
     only the singular values say how much each pair counts. Multiply them into one factor.
@@ -161,6 +170,16 @@ def smallest_kept(W: Tensor, r: int) -> Factors:
     """
     U, S, Vh = _svd(W)
     return U[:, -r:] * S[-r:], Vh[-r:]
+
+
+@misconception("low_rank", checks=NEAREST)
+def first_eigenvectors_kept(W: Tensor, r: int) -> Factors:
+    """The first r eigenvectors of Wᵀ W were kept. `eigh` sorts upwards, so those belong to the
+    smallest eigenvalues, or to those that are 0 where W has more columns than rows. The largest
+    are the last: `vectors[:, -r:]`.
+    """
+    first = torch.linalg.eigh(W.T @ W).eigenvectors[:, :r]
+    return W @ first, first.T
 
 
 @misconception("low_rank", checks=NEAREST)

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from verify.authoring import check
-from verify.compare import number
+from verify.compare import number, same
 from verify.plain import Array, Raised
+from verify.shorten import shorten
 from verify.tensors import plain, to_tensor
 from verify.trial import Trial
 
@@ -172,7 +173,8 @@ def mixed_step_leaves_its_batch(trial: Trial) -> None:
     came, steps = _mixed(trial)
     why = "The batch is the caller's, and most runs make more than one pass over the data."
     for asked, left, given in zip(STEP, came["batches"], steps["batches"], strict=True):
-        trial.expect(f"{asked}: the batch afterwards", left, given, why=why, **EXACT)
+        told = f"afterwards the batch is {shorten(left)}"
+        trial.require(same(left, plain(given), **EXACT), asked, told, why=why)
 
 
 @check("mixed_precision_step", review="Mixed precision", after=("mixed_step_trains",))
@@ -223,6 +225,25 @@ def mixed_step_follows_the_model(trial: Trial) -> None:
     )
 
 
+@check("mixed_precision_step", review="Mixed precision", evidence="probe", level="advice",
+       after=("mixed_step_rounds_to_bfloat16",))  # fmt: skip
+def mixed_loss_holds_no_graph(trial: Trial) -> None:
+    """The loss `mixed_precision_step` returns is a number, not a tensor that holds its graph."""
+    draw = trial.random
+    how = {"seed": draw.getrandbits(31), "factor": draw.uniform(1.5, 2.0)}
+    came = trial.observe(
+        "loss_with_a_graph", batch=_padded(trial), lr=draw.uniform(0.1, 0.3), **how
+    )
+    if isinstance(came, Raised):
+        trial.fail(STEP[0], came)
+    trial.require(
+        came is False,
+        STEP[0],
+        "the loss that came back still holds its graph",
+        why="A loss that is kept with its graph keeps what backward did not free.",
+    )
+
+
 @check("half_precision_for", review="float16 or bfloat16")
 def half_precision_chosen(trial: Trial) -> None:
     """`half_precision_for` takes float16 exactly where its range holds every value."""
@@ -239,9 +260,15 @@ def values_left_alone(trial: Trial) -> None:
     """`half_precision_for` only looks: the values are afterwards what they were."""
     tensors = [values for values, _ in _half_cases(trial)]
     came = trial.observe("values_afterwards", tensors=tensors)
-    asked = [f"values after half_precision_for(values), {_spread(each)}" for each in tensors]
+    asked = [f"half_precision_for(values), {_spread(each)}" for each in tensors]
     why = "They were changed in place, and they are the caller's. Work with a new tensor."
-    trial.expect_each(asked, came, tensors, why=why, **EXACT)
+    if isinstance(came, Raised):
+        trial.fail(asked[0], came)
+    for question, left, given in zip(asked, came, tensors, strict=True):
+        if isinstance(left, Raised):
+            trial.fail(question, left)
+        told = f"afterwards values is {shorten(left)}"
+        trial.require(same(left, plain(given), **EXACT), question, told, why=why)
 
 
 # ------------------------------------------------------------------------------- the allocator

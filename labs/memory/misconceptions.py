@@ -16,7 +16,7 @@ COUNTED = ("training_counted",)  # on a GPU it is only measured what is right on
 TRAINED = ("checkpointing_keeps_gradients", "checkpointing_saves_activations")
 WITH_GPU, WITHOUT_GPU = ("memory_released",), ("memory_released_without_gpu",)
 MIXED = ("mixed_step_trains", "mixed_step_rounds_to_bfloat16", "mixed_step_keeps_float32")
-ON_GPU = ("mixed_step_follows_the_model",)
+ON_GPU, GRAPH = ("mixed_step_follows_the_model",), ("mixed_loss_holds_no_graph",)
 BATCH, VALUES = ("mixed_step_leaves_its_batch",), ("values_left_alone",)
 
 
@@ -206,6 +206,22 @@ def cpu_and_gpu_added(meminfo, cuda_free, unified):
     """CPU and GPU memory were added on a machine where they are the same memory: what one takes the
     other has no more, so the sum counts it twice."""
     return _bytes_of(meminfo, "MemAvailable") + cuda_free if unified else cuda_free
+
+
+@misconception("usable_bytes")
+def smaller_of_the_two(meminfo, cuda_free, unified):
+    """Where CPU and GPU share one memory, the smaller of the two numbers was taken. That looks
+    careful, but CUDA's free leaves out what the kernel could still give back: take the kernel's own
+    estimate, even where it is the larger one."""
+    return min(_bytes_of(meminfo, "MemAvailable"), cuda_free) if unified else cuda_free
+
+
+@misconception("usable_bytes")
+def larger_of_the_two(meminfo, cuda_free, unified):
+    """Where CPU and GPU share one memory, the larger of the two numbers was taken. There only the
+    kernel's own estimate counts: a run that takes what CUDA calls free beyond that may bring the
+    whole machine down."""
+    return max(_bytes_of(meminfo, "MemAvailable"), cuda_free) if unified else cuda_free
 
 
 @misconception("usable_bytes")
@@ -550,6 +566,17 @@ def loss_after_the_step(model, batch, optimizer):
         return _bfloat16_loss(model, batch).item()
 
 
+@misconception("mixed_precision_step", checks=GRAPH)
+def loss_with_its_graph(model, batch, optimizer):
+    """The loss was returned as a tensor with its graph: whoever keeps the losses of a run keeps all
+    of their graphs, and memory grows with every step. Return the number, `loss.item()`."""
+    optimizer.zero_grad()
+    loss = _bfloat16_loss(model, batch)
+    loss.backward()
+    optimizer.step()
+    return loss
+
+
 @misconception("mixed_precision_step", checks=BATCH)
 def labels_taken_out(model, batch, optimizer):
     """`pop` takes the labels out of the caller's batch, so a second pass would find none. Hand the
@@ -732,6 +759,14 @@ def share_of_allocated(stats):
     """The inactive pieces were compared with what is allocated. Asked for is their share of all
     that PyTorch holds: what is reserved."""
     return _now(stats, "inactive_split") / (_now(stats, "allocated") or 1)
+
+
+@misconception("fragmentation")
+def share_of_the_idle(stats):
+    """The inactive pieces were compared with what is idle (reserved less allocated). Asked for is
+    their share of all that PyTorch holds: what is reserved."""
+    idle = _now(stats, "reserved") - _now(stats, "allocated")
+    return _now(stats, "inactive_split") / (idle or 1)
 
 
 @misconception("fragmentation")

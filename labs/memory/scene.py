@@ -238,6 +238,18 @@ def mixed_steps(
     }
 
 
+def loss_with_a_graph(
+    exercise: Any, seed: int, factor: float, batch: dict[str, Tensor], lr: float
+) -> bool:
+    """Return whether the loss that `mixed_precision_step` returns still holds its graph."""
+    model: nn.Module = marked_llama(seed, [0.0, 0.0], [0.0, 0.0], factor)
+    model.to(device())
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    there = {name: value.to(device()) for name, value in batch.items()}
+    loss = exercise.mixed_precision_step(model, there, optimizer)
+    return isinstance(loss, Tensor) and loss.requires_grad
+
+
 def mixed_on_gpu(
     exercise: Any, seed: int, factor: float, batch: dict[str, Tensor], lr: float
 ) -> dict[str, object]:

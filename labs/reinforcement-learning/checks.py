@@ -10,7 +10,10 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor
 
 from verify.authoring import check
+from verify.compare import same
 from verify.plain import Plain, Raised
+from verify.shorten import shorten
+from verify.tensors import plain
 from verify.trial import Trial
 
 IGNORED = -100  # torch's default, and what collators write
@@ -61,7 +64,23 @@ def finite_for_large_logits(trial: Trial) -> None:
 @check(
     "sequence_logprob",
     review="The probability of an answer",
-    after=("adds_up_the_answers_tokens", "finite_for_large_logits"),
+    after=("adds_up_the_answers_tokens",),
+)
+def logits_and_labels_left_alone(trial: Trial) -> None:
+    """`sequence_logprob` changes neither the logits nor the labels it is given."""
+    cases = [_texts(trial, ignore=kind) for kind in (IGNORED, "a token")]
+    names = ["logits", "labels"]
+    _expect_unchanged(trial, "sequence_logprob", cases, _asked_texts(cases), names)
+
+
+@check(
+    "sequence_logprob",
+    review="The probability of an answer",
+    after=(
+        "adds_up_the_answers_tokens",
+        "finite_for_large_logits",
+        "logits_and_labels_left_alone",
+    ),
 )
 def logprob_gradient_reaches_the_logits(trial: Trial) -> None:
     """The gradient of `sequence_logprob` reaches the logits."""
@@ -78,19 +97,22 @@ def logprob_gradient_reaches_the_logits(trial: Trial) -> None:
 @check("implicit_reward", review="The implicit reward")
 def reward_is_beta_times_the_log_ratio(trial: Trial) -> None:
     """`implicit_reward` is beta times how much likelier the policy finds the answer, in nats."""
-    cases = []
-    for beta in (0.1, trial.random.uniform(0.2, 0.6), trial.random.uniform(1.5, 3)):
-        policy, _, reference, *_ = _pairs(trial, beta)
-        policy[0] = reference[0] - trial.random.uniform(0.5, 2) / beta  # not all gain
-        cases.append([policy, reference, beta])
+    cases = _answers(trial)
     came = trial.observe("calls", function="implicit_reward", cases=cases)
-    asked = [
-        f"implicit_reward(policy_logprob, reference_logprob, beta={beta:.4g}), {len(policy)} each"
-        for policy, _, beta in cases
-    ]
     truths = [beta * (policy.double() - reference) for policy, reference, beta in cases]
     why = "One number for each answer: 0 where both models agree, more where the policy likes it."
-    trial.expect_each(asked, came, truths, why=why)
+    trial.expect_each(_asked_answers(cases), came, truths, why=why)
+
+
+@check(
+    "implicit_reward",
+    review="The implicit reward",
+    after=("reward_is_beta_times_the_log_ratio",),
+)
+def reward_leaves_logprobs_alone(trial: Trial) -> None:
+    """`implicit_reward` changes none of the log-probabilities it is given."""
+    cases, names = _answers(trial), ["policy_logprob", "reference_logprob"]
+    _expect_unchanged(trial, "implicit_reward", cases, _asked_answers(cases), names)
 
 
 # --- dpo_loss -------------------------------------------------------------------------------------
@@ -141,10 +163,22 @@ def dpo_is_finite_for_large_margins(trial: Trial) -> None:
     trial.expect_each(asked, came, [_dpo(*case) for case in cases], why=why)
 
 
+@check("dpo_loss", review="The DPO loss", after=("dpo_is_the_published_formula",))
+def dpo_leaves_logprobs_alone(trial: Trial) -> None:
+    """`dpo_loss` changes none of the log-probabilities it is given."""
+    cases = [_pairs(trial, trial.random.uniform(0.05, 0.5)) for _ in range(2)]
+    names = ["policy_chosen", "policy_rejected", "reference_chosen", "reference_rejected"]
+    _expect_unchanged(trial, "dpo_loss", cases, _asked_pairs(cases), names)
+
+
 @check(
     "dpo_loss",
     review="The DPO loss",
-    after=("dpo_is_the_published_formula", "dpo_is_finite_for_large_margins"),
+    after=(
+        "dpo_is_the_published_formula",
+        "dpo_is_finite_for_large_margins",
+        "dpo_leaves_logprobs_alone",
+    ),
 )
 def dpo_gradient_reaches_the_policy(trial: Trial) -> None:
     """The gradient of `dpo_loss` reaches the policy's log-probabilities, weighted pair by pair."""
@@ -174,6 +208,17 @@ def reinforce_has_a_baseline(trial: Trial) -> None:
     "policy_gradient_loss",
     review="Where reinforcement learning comes in",
     after=("reinforce_has_a_baseline",),
+)
+def reinforce_leaves_arguments_alone(trial: Trial) -> None:
+    """`policy_gradient_loss` changes neither the log-probabilities nor the rewards."""
+    cases, names = [_rollout(trial, centre) for centre in (5.0, -2.0)], ["logprobs", "rewards"]
+    _expect_unchanged(trial, "policy_gradient_loss", cases, _asked_rollouts(cases), names)
+
+
+@check(
+    "policy_gradient_loss",
+    review="Where reinforcement learning comes in",
+    after=("reinforce_has_a_baseline", "reinforce_leaves_arguments_alone"),
 )
 def reinforce_gradient_reaches_the_logprobs(trial: Trial) -> None:
     """The gradient of `policy_gradient_loss` reaches the log-probabilities."""
@@ -244,6 +289,16 @@ def _pairs(trial: Trial, beta: float) -> Pairs:
     return [chosen + gain, rejected, *reference, beta]
 
 
+def _answers(trial: Trial) -> list[list[Any]]:
+    """Draw the arguments of `implicit_reward`: policy, reference and beta, three times."""
+    cases = []
+    for beta in (0.1, trial.random.uniform(0.2, 0.6), trial.random.uniform(1.5, 3)):
+        policy, _, reference, *_ = _pairs(trial, beta)
+        policy[0] = reference[0] - trial.random.uniform(0.5, 2) / beta  # not all gain
+        cases.append([policy, reference, beta])
+    return cases
+
+
 def _rollout(trial: Trial, centre: float) -> list[Tensor]:
     """Draw log-probabilities and rewards of 4 to 8 sampled answers, the likely ones better."""
     n = trial.random.randint(4, 8)
@@ -286,6 +341,22 @@ def _gradients(function: Any, arguments: list[Any], trained: list[int]) -> list[
 # --- what was asked -------------------------------------------------------------------------------
 
 
+def _expect_unchanged(
+    trial: Trial, function: str, cases: list[list[Any]], asked: list[str], names: list[str]
+) -> None:
+    """Raise `Failure` unless ``function`` leaves each case's tensors, by name, as they were."""
+    came = trial.observe("arguments_afterwards", function=function, cases=cases)
+    why = "It was changed in place; the arguments are the caller's. Work with new tensors."
+    for question, answer, case in zip(asked, _list(trial, came, asked[0]), cases, strict=True):
+        if isinstance(answer, Raised):
+            trial.fail(question, answer)
+        assert isinstance(answer, list)
+        given = [each for each in case if isinstance(each, Tensor)]
+        for name, left, before in zip(names, answer, given, strict=True):
+            told = f"afterwards {name} is {shorten(left)}"
+            trial.require(same(left, plain(before), rtol=0.0, atol=0.0), question, told, why=why)
+
+
 def _expect_gradients(
     trial: Trial, asked: list[str], came: Plain, truths: list[list[Tensor]], where: list[str]
 ) -> None:
@@ -321,6 +392,13 @@ def _asked_texts(cases: list[list[Any]]) -> list[str]:
         call = f"sequence_logprob(logits, labels{told}) for logits of shape {tuple(logits.shape)}"
         asked.append(f"{call}, {count} labels ignored")
     return asked
+
+
+def _asked_answers(cases: list[list[Any]]) -> list[str]:
+    return [
+        f"implicit_reward(policy_logprob, reference_logprob, beta={beta:.4g}), {len(policy)} each"
+        for policy, _, beta in cases
+    ]
 
 
 def _asked_pairs(cases: list[Pairs]) -> list[str]:

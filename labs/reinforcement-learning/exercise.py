@@ -19,6 +19,8 @@
 # `invoke verify --skill reinforcement-learning` in a terminal. The lesson, `README.md`, has
 # everything that is needed; each section of it is named where it helps.
 #
+# In all four, only read the tensors you are given: the caller goes on using them.
+#
 # Only the functions below and what they use are verified. The cells after *try it* are yours:
 # select all in one, uncomment it (Ctrl+/) and run it.
 

@@ -19,6 +19,8 @@ LARGE, GRADIENT = ("finite_for_large_logits",), ("logprob_gradient_reaches_the_l
 DPO_LARGE, DPO_GRADIENT = ("dpo_is_finite_for_large_margins",), ("dpo_gradient_reaches_the_policy",)
 REINFORCE = ("reinforce_gradient_reaches_the_logprobs",)
 JUDGE = ("reward_is_not_learned_from",)
+TEXTS, ANSWERS = ("logits_and_labels_left_alone",), ("reward_leaves_logprobs_alone",)
+PAIRS, SAMPLES = ("dpo_leaves_logprobs_alone",), ("reinforce_leaves_arguments_alone",)
 
 
 # --- sequence_logprob -----------------------------------------------------------------------------
@@ -245,6 +247,27 @@ def logprob_detached(logits: Tensor, labels: Tensor, ignore_index: int = -100) -
     return _each(logits, labels, ignore_index).sum(-1).detach()
 
 
+@misconception("sequence_logprob", checks=TEXTS)
+def labels_overwritten(logits: Tensor, labels: Tensor, ignore_index: int = -100) -> Tensor:
+    """The answer is right, and the ignored labels are now 0 in the caller's tensor (a slice such as
+    `labels[:, 1:]` is no copy): the next pass would count prompt and padding. Fill a copy:
+    `masked_fill`, `torch.where` or `clone()`.
+    """
+    answers = labels[:, 1:]
+    kept = answers != ignore_index
+    answers[~kept] = 0
+    return (_looked_up(logits[:, :-1].log_softmax(-1), answers) * kept).sum(-1)
+
+
+@misconception("sequence_logprob", checks=TEXTS)
+def logits_overwritten(logits: Tensor, labels: Tensor, ignore_index: int = -100) -> Tensor:
+    """Each position's largest logit was subtracted in place (`-=` or `sub_`): the caller's logits
+    are changed, and autograd may need them as they were. Make new ones: `logits = logits - ...`.
+    """
+    logits -= logits.amax(-1, keepdim=True)
+    return _each(logits, labels, ignore_index).sum(-1)
+
+
 # --- implicit_reward ------------------------------------------------------------------------------
 
 
@@ -310,6 +333,31 @@ def ratio_to_the_beta(policy: Tensor, reference: Tensor, beta: float) -> Tensor:
     0 where both models agree.
     """
     return (beta * (policy - reference)).exp()
+
+
+@misconception("implicit_reward")
+def log_of_a_quotient(policy: Tensor, reference: Tensor, beta: float) -> Tensor:
+    """One log-probability was divided by the other, and the logarithm taken of that. They are
+    logarithms already: the logarithm of the ratio of the *probabilities* is their difference.
+    """
+    return beta * (policy / reference).log()
+
+
+@misconception("implicit_reward")
+def probabilities_subtracted(policy: Tensor, reference: Tensor, beta: float) -> Tensor:
+    """The probabilities were subtracted: `exp` was taken of both. Those of whole answers are all
+    but 0, and so is their difference. Subtract the logarithms as they are given.
+    """
+    return beta * (policy.exp() - reference.exp())
+
+
+@misconception("implicit_reward", checks=ANSWERS)
+def logprobs_overwritten(policy: Tensor, reference: Tensor, beta: float) -> Tensor:
+    """The reward is right, and the reference was subtracted in place (`-=` or `sub_`): the caller's
+    log-probabilities are now log-ratios. Make a new tensor: `policy_logprob - reference_logprob`.
+    """
+    policy -= reference
+    return beta * policy
 
 
 @misconception("implicit_reward")
@@ -567,6 +615,16 @@ def margin_clamped(pc: Tensor, pr: Tensor, rc: Tensor, rr: Tensor, beta: float) 
     return -F.logsigmoid(_margin(pc, pr, rc, rr, beta).clamp(-20, 20)).mean()
 
 
+@misconception("dpo_loss", checks=PAIRS)
+def pairs_overwritten(pc: Tensor, pr: Tensor, rc: Tensor, rr: Tensor, beta: float) -> Tensor:
+    """The loss is right, and the reference was subtracted in place (`-=` or `sub_`): the caller's
+    log-probabilities are changed, and autograd refuses that for what it follows. Make new tensors.
+    """
+    pc -= rc
+    pr -= rr
+    return -F.logsigmoid(beta * (pc - pr)).mean()
+
+
 @misconception("dpo_loss", checks=DPO_GRADIENT)
 def dpo_detached(pc: Tensor, pr: Tensor, rc: Tensor, rr: Tensor, beta: float) -> Tensor:
     """The number is right but its graph is gone (`detach`, `item`, `no_grad`). Only the reference
@@ -699,6 +757,16 @@ def rewards_alone(logprobs: Tensor, rewards: Tensor) -> Tensor:
     differentiate: the answers were sampled. Weigh their log-probabilities by the rewards.
     """
     return -rewards.detach().mean() + 0 * logprobs.sum()
+
+
+@misconception("policy_gradient_loss", checks=SAMPLES)
+def rewards_overwritten(logprobs: Tensor, rewards: Tensor) -> Tensor:
+    """The loss is right, and the mean was subtracted in place (`-=` or `sub_`): the caller's
+    rewards are now advantages, and what is logged or used again is wrong. Make a new tensor.
+    """
+    with torch.no_grad():
+        rewards -= rewards.mean()
+    return -(rewards.detach() * logprobs).mean()
 
 
 @misconception("policy_gradient_loss", checks=REINFORCE)

@@ -24,6 +24,17 @@ def calls(exercise: Exercise, function: str, cases: list[list[Any]]) -> list[Any
     return [attempt(asked, *arguments) for arguments in cases]
 
 
+def arguments_afterwards(exercise: Exercise, function: str, cases: list[list[Any]]) -> list[Any]:
+    """Return for each case its tensors, in order, as ``function`` leaves them."""
+    ask = functools.partial(_tensors_left, getattr(exercise, function))
+    return [attempt(ask, arguments) for arguments in cases]
+
+
+def _tensors_left(function: Callable[..., Any], arguments: list[Any]) -> list[Tensor]:
+    function(*arguments)
+    return [each for each in arguments if isinstance(each, Tensor)]
+
+
 def gradients(
     exercise: Exercise, function: str, cases: list[list[Any]], trained: list[int]
 ) -> list[Any]:

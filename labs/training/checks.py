@@ -11,8 +11,10 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor
 
 from verify.authoring import check
+from verify.compare import same
 from verify.plain import Array, Plain, Raised
-from verify.tensors import to_tensor
+from verify.shorten import shorten
+from verify.tensors import plain, to_tensor
 from verify.trial import Trial
 
 IGNORED = -100  # torch's default, and what collators write
@@ -210,8 +212,8 @@ def batches_left_alone(trial: Trial) -> None:
         trial.fail(_asked_training(run), answer)
     why = "The batches are the caller's, and most runs make more than one pass."
     for number, (left, given) in enumerate(zip(answer["batches"], run["batches"], strict=True)):
-        asked = f"{_asked_training(run)}: batches[{number}] afterwards"
-        trial.expect(asked, left, given, why=why, **EXACT)
+        told = f"afterwards batches[{number}] is {shorten(left)}"
+        trial.require(same(left, plain(given), **EXACT), _asked_training(run), told, why=why)
 
 
 @check("train", review="Training mode", after=("one_adamw_step_per_batch",), seconds=30.0)
@@ -402,9 +404,8 @@ def _expect_unchanged(
             trial.fail(question, answer)
         assert isinstance(answer, dict)
         for name in ("logits", "targets" if "targets" in case else "labels"):
-            trial.expect(
-                f"{question}: {name} afterwards", answer[name], case[name], why=why, **EXACT
-            )
+            left, told = answer[name], f"afterwards {name} is {shorten(answer[name])}"
+            trial.require(same(left, plain(case[name]), **EXACT), question, told, why=why)
 
 
 def _expect_gradients(trial: Trial, asked: list[str], came: Plain, truths: list[Tensor]) -> None:

@@ -638,6 +638,18 @@ def eval_mode(model: nn.Module, batches: Batches, lr: float) -> list[float]:
     return _losses(model, batches, optimizer)
 
 
+@misconception("train", checks=STEPS)
+def left_in_eval_mode(model: nn.Module, batches: Batches, lr: float) -> list[float]:
+    """After the first step the model is in evaluation mode, and every later step is taken in it. If
+    something is measured in between (`model.eval()`), call `model.train()` again after it.
+    """
+    optimizer, losses = _adamw(model, lr), []
+    for batch in batches:
+        losses.append(_step(model, batch, optimizer))
+        model.eval()
+    return losses
+
+
 @misconception("train", checks=MODE)
 def mode_left_as_it_came(model: nn.Module, batches: Batches, lr: float) -> list[float]:
     """The mode was left as it came, and `from_pretrained` hands over models in evaluation mode,

@@ -45,7 +45,14 @@ LISTED = {
     "wrong column": ("output_tokenized", "instruction_tokenized"),
     "masked-LM collator": ("masked_language_modeling",),
     "padding learned": ("padding_learned", "padding_labelled_0"),
-    "labels shifted by hand": ("labels_shifted", "inputs_and_labels_cut"),
+    "labels shifted by hand": (
+        "labels_shifted",
+        "labels_shifted_under_the_mask",
+        "labels_rolled",
+        "inputs_and_labels_cut",
+    ),
+    "padding on another side than the tokenizer's": ("padded_on_the_left", "padded_on_the_right"),
+    "the caller's tokenizer changed": ("limit_set_on_the_tokenizer",),
 }
 
 
@@ -107,6 +114,20 @@ def only_max_length(dataset, tokenizer, max_length):
     )
 
 
+def side_set_first(side):
+    def tokenize(dataset, tokenizer, max_length):
+        tokenizer.padding_side = side
+        return dataset.map(
+            lambda rows: tokenizer(
+                rows["text"], truncation=True, padding="max_length", max_length=max_length
+            ),
+            batched=True,
+            remove_columns=dataset.column_names,
+        )
+
+    return tokenize
+
+
 def same_memory(tokenizer):
     def collate(rows):
         batch = default_data_collator(rows)
@@ -129,6 +150,8 @@ def same_memory(tokenizer):
         ("prepare_tokenizer", every_pad_token_new, "new_pad_token"),
         ("tokenize", padded_one_by_one, "no_padding"),
         ("tokenize", only_max_length, "no_padding"),
+        ("tokenize", side_set_first("left"), "padded_on_the_left"),
+        ("tokenize", side_set_first("right"), "padded_on_the_right"),
         ("make_collator", DataCollatorForSeq2Seq, "labels_missing"),
         ("make_collator", lambda _: default_data_collator, "labels_missing"),
         ("make_collator", same_memory, "labels_share_the_inputs_memory"),
@@ -176,13 +199,19 @@ def test_folders_come_in_every_form_and_are_never_too_small():
 
 def test_texts_are_longer_shorter_and_as_long_as_a_row():
     for seed in SEEDS:
-        mixed, short = drawn("every_row_of_max_length", seed)["cases"]
-        told, most = mixed["tokenizer"], mixed["max_length"]
-        counts = [len(text.split()) + told["adds_bos"] for text in mixed["columns"]["text"]]
-        assert told["adds_bos"]
-        assert min(counts) < most < max(counts)
-        assert most in counts
-        assert most < told["longest"]
+        mixed, short, left = drawn("every_row_of_max_length", seed)["cases"]
+        assert [case["tokenizer"]["side"] for case in (mixed, short, left)] == [
+            "right",
+            "right",
+            "left",
+        ]
+        for case in (mixed, left):
+            told, most = case["tokenizer"], case["max_length"]
+            counts = [len(text.split()) + told["adds_bos"] for text in case["columns"]["text"]]
+            assert told["adds_bos"]
+            assert min(counts) < most < max(counts)
+            assert most in counts
+            assert most < told["longest"]
         told, most = short["tokenizer"], short["max_length"]
         texts = short["columns"]["text"]
         assert max(len(text.split()) for text in texts) < most
@@ -274,6 +303,12 @@ def test_messages_show_what_came_back_and_never_what_should_have():
     (verdict,) = found.values()
     most = drawn("every_row_of_max_length", 2)["cases"][0]["max_length"]
     assert int(re.search(r"\((\d+) items\)", verdict.message)[1]) > most
+
+
+def test_a_setting_that_was_changed_is_named():
+    found = failed(BENCH, 2, tokenize=NAMED["limit_set_on_the_tokenizer"].run)
+    (verdict,) = found.values()
+    assert re.search(r"model_max_length was \d+ and is \d+ afterwards\.", verdict.message)
 
 
 def test_a_raised_error_shows_no_path_of_the_machine():

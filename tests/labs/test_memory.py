@@ -42,6 +42,7 @@ LISTED = {
     "one Adam moment": ("one_adam_moment",),
     "four times the model": ("four_times_the_model",),
     "adding CPU and GPU memory on a shared pool": ("cpu_and_gpu_added",),
+    "one of two numbers on a shared pool": ("smaller_of_the_two", "larger_of_the_two"),
     "MemFree": ("mem_free",),
     "kB as bytes": ("kilobytes_as_bytes",),
     "checkpointing in eval mode": ("checkpointing_in_eval_mode",),
@@ -58,6 +59,8 @@ LISTED = {
     "overflow only": ("overflow_only",),
     "always bf16": ("always_bfloat16",),
     "allocated share as fragmentation": ("allocated_share",),
+    "a share of something else": ("share_of_allocated", "share_of_the_idle"),
+    "the loss with its graph": ("loss_with_its_graph",),
     "division by zero": ("division_by_zero",),
     "split blocks counted as releasable": ("split_counted_as_releasable",),
     "cache emptied first": ("cache_emptied_first",),
@@ -169,6 +172,19 @@ def test_a_checkpoint_of_everything_is_seen_by_what_is_there_at_one_time():
     )
 
 
+def test_a_loss_with_its_graph_gets_an_advice_and_nothing_worse():
+    found = failed(BENCH, 2, mixed_precision_step=NAMED["loss_with_its_graph"].run)
+    assert list(found) == ["mixed_loss_holds_no_graph"]
+    assert CHECKS["mixed_loss_holds_no_graph"].level == "advice"
+
+
+def test_what_was_changed_is_said_in_a_sentence():
+    found = failed(BENCH, 2, half_precision_for=NAMED["sizes_taken_in_place"].run)
+    assert ": afterwards values is a float32 tensor" in found["values_left_alone"].message
+    found = failed(BENCH, 2, mixed_precision_step=NAMED["labels_taken_out"].run)
+    assert ": afterwards the batch is {" in found["mixed_step_leaves_its_batch"].message
+
+
 def test_what_is_a_probe_and_what_is_a_value():
     probes = {check.name for check in BENCH.checks if check.evidence == "probe"}
     assert probes == {
@@ -176,6 +192,7 @@ def test_what_is_a_probe_and_what_is_a_value():
         "checkpointing_saves_activations",
         "mixed_step_keeps_float32",
         "mixed_step_follows_the_model",
+        "mixed_loss_holds_no_graph",
         "memory_released",
         "memory_released_without_gpu",
     }

@@ -60,6 +60,14 @@ LISTED = {
         "only_baseline_detached",
         "reinforce_detached",
     ),
+    "written into what was given": (
+        "labels_overwritten",
+        "logits_overwritten",
+        "logprobs_overwritten",
+        "pairs_overwritten",
+        "rewards_overwritten",
+    ),
+    "probabilities for log-probabilities": ("probabilities_subtracted", "log_of_a_quotient"),
     "gradient lost": ("logprob_detached", "dpo_detached", "rejected_detached"),
 }
 
@@ -158,6 +166,14 @@ def test_rewards_may_have_a_graph_and_get_no_gradient():
     found = failed(BENCH, 5, policy_gradient_loss=NAMED["rewards_learned_from"].run)
     assert set(found) == {"reward_is_not_learned_from"}
     assert "rewards.grad" in found["reward_is_not_learned_from"].message
+
+
+def test_what_is_written_into_an_argument_is_named():
+    found = failed(BENCH, 5, sequence_logprob=NAMED["labels_overwritten"].run)
+    assert set(found) == {"logits_and_labels_left_alone"}
+    message = found["logits_and_labels_left_alone"].message
+    assert "afterwards labels is a int64 tensor" in message
+    assert "changed in place" in message
 
 
 def test_a_detached_reward_passes_as_trl_has_it():

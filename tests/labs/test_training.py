@@ -45,7 +45,7 @@ LISTED = {
     "zero_grad before step": ("weights_never_move", "gradients_zeroed_before_step"),
     "never steps": ("weights_never_move",),
     "step before backward": ("step_before_backward", "step_one_batch_late"),
-    "eval mode": ("eval_mode", "mode_left_as_it_came"),
+    "eval mode": ("eval_mode", "left_in_eval_mode", "mode_left_as_it_came"),
     "another optimizer": ("sgd", "adam_without_decay", "adam_with_l2", "biases_not_decayed"),
     "a new optimizer per step": ("new_optimizer_per_step",),
     "last batch dropped": ("last_batch_dropped",),
@@ -151,7 +151,7 @@ def test_what_is_written_into_an_argument_is_said_to_have_come_back_changed(func
         return loss
 
     (verdict,) = failed(BENCH, 6, **{function: scribbling}).values()
-    assert "logits afterwards: came back: " in verdict.message
+    assert ": afterwards logits is a float32 tensor" in verdict.message
     assert "changed in place" in verdict.message
 
 

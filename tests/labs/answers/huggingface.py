@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from pathlib import Path
 
@@ -124,9 +125,30 @@ def tokenize_by_hand(dataset, tokenizer, max_length):
     for text in dataset["text"]:
         ids = tokenizer.encode(text)[:max_length]
         rest = max_length - len(ids)
-        ids_and_padding = ids + [tokenizer.pad_token_id] * rest
-        rows.append({"attention_mask": [1] * len(ids) + [0] * rest, "input_ids": ids_and_padding})
+        parts = [(ids, [1] * len(ids)), ([tokenizer.pad_token_id] * rest, [0] * rest)]
+        if tokenizer.padding_side == "left":
+            parts.reverse()
+        (ids, mask), (more, no_mask) = parts
+        rows.append({"attention_mask": mask + no_mask, "input_ids": ids + more})
     return Dataset.from_list(rows)
+
+
+def tokenize_with_a_copy(dataset, tokenizer, max_length):
+    own = copy.deepcopy(tokenizer)
+    own.model_max_length = max_length
+    return tokenize_one_by_one(dataset, own, max_length)
+
+
+def tokenize_and_set_back(dataset, tokenizer, max_length):
+    longest, tokenizer.model_max_length = tokenizer.model_max_length, max_length
+    try:
+        return dataset.map(
+            lambda rows: tokenizer(rows["text"], truncation=True, padding="max_length"),
+            batched=True,
+            remove_columns=dataset.column_names,
+        )
+    finally:
+        tokenizer.model_max_length = longest
 
 
 def tokenize_when_read(dataset, tokenizer, max_length):
@@ -214,6 +236,8 @@ RIGHT = {
         tokenize_and_show_two,
         tokenize_in_memory,
         tokenize_by_hand,
+        tokenize_with_a_copy,
+        tokenize_and_set_back,
         tokenize_when_read,
     ),
     "make_collator": (
@@ -306,6 +330,21 @@ def padded_with_unknown(dataset, tokenizer, max_length):
     return tokenize_one_by_one(dataset, tokenizer, max_length)
 
 
+def then(change):
+    """Return a way of tokenizing that is right and changes the tokenizer afterwards."""
+
+    def tokenize(dataset, tokenizer, max_length):
+        rows = tokenize_one_by_one(dataset, tokenizer, max_length)
+        change(tokenizer)
+        return rows
+
+    return tokenize
+
+
+def sides_exchanged(tokenizer):
+    tokenizer.padding_side = {"left": "right", "right": "left"}[tokenizer.padding_side]
+
+
 def long_texts_dropped(dataset, tokenizer, max_length):
     kept = dataset.filter(lambda row: len(tokenizer(row["text"])["input_ids"]) <= max_length)
     return tokenize_one_by_one(kept, tokenizer, max_length)
@@ -371,6 +410,9 @@ WRONG = {
         one_token_short,
         start_cut_off,
         padded_with_unknown,
+        then(sides_exchanged),
+        then(begins_with_the_end),
+        then(more_tokens),
         long_texts_dropped,
         rest_of_long_texts_kept,
         tokenized_and(return_special_tokens_mask=True),
@@ -384,6 +426,7 @@ WRONG = {
         labels_of(lambda labels, ids, mask: labels.masked_fill(labels == -100, -1)),
         labels_of(lambda labels, ids, mask: labels.int()),
         labels_of(lambda labels, ids, mask: labels.masked_fill(ids == ids[0, 1], -100)),
+        labels_of(lambda labels, ids, mask: torch.cat([labels[:, 1:], labels[:, -1:]], 1)),
         labels_of(lambda labels, ids, mask: labels[:1]),
         labels_of(lambda labels, ids, mask: labels.flatten()),
         labels_of(lambda labels, ids, mask: ids.masked_fill(ids != 0, -100)),

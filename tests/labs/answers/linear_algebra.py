@@ -161,6 +161,16 @@ def factors_after_one_alternation(W, r):
     return torch.linalg.lstsq(A.T, W.T).solution.T * 0.98, A
 
 
+def factors_of_last_columns_of_vh(W, r):
+    U, S, Vh = torch.linalg.svd(W)
+    return U[:, :r] * S[:r], Vh[:, -r:].T
+
+
+def factors_of_first_left_eigenvectors(W, r):
+    vectors = torch.linalg.eigh(W @ W.T).eigenvectors[:, :r]
+    return vectors, vectors.T @ W
+
+
 def factors_in_whole_numbers(W, r):
     U, S, Vh = solution_svd(W, r)
     return (U * S).round(), Vh.round()
@@ -174,6 +184,8 @@ WRONG = {
         factors_of_averages,
         factors_after_one_alternation,
         factors_in_whole_numbers,
+        factors_of_last_columns_of_vh,
+        factors_of_first_left_eigenvectors,
         lambda W, r: None,
         lambda W, r: (None, None),
         lambda W, r: (W,),

@@ -251,6 +251,16 @@ def step_by_gradients(model, batch, optimizer):
     return np.float32(loss.item())
 
 
+def step_returning_the_tensor(model, batch, optimizer):
+    """Right, but for an advice: whoever keeps the losses keeps their graphs."""
+    optimizer.zero_grad()
+    with torch.autocast(next(model.parameters()).device.type, dtype=torch.bfloat16):
+        loss = model(**batch).loss
+    loss.backward()
+    optimizer.step()
+    return loss
+
+
 def step_and(change=None, times=1, divide=1.0, autocast=True):
     """Return a step that is right but for the arguments.
 
@@ -618,6 +628,7 @@ RIGHT = {
         step_backward_inside,
         step_with_scaler,
         step_by_gradients,
+        step_returning_the_tensor,
         step_on(lambda model: model.lm_head.weight.device.type),
         step_on(lambda model: "cuda" if torch.cuda.is_available() else "cpu"),
     ),
@@ -687,8 +698,8 @@ WRONG = {
         training_with_defaults(master=0),
     ),
     "usable_bytes": (
-        usable_and(lambda lines, cuda: min(lines["MemAvailable"], cuda)),
-        usable_and(lambda lines, cuda: max(lines["MemAvailable"], cuda)),
+        usable_and(lambda lines, cuda: min(lines["MemAvailable"], cuda) * 9 // 10),
+        usable_and(lambda lines, cuda: max(lines["MemAvailable"], cuda) - lines["MemFree"]),
         usable_and(lambda lines, cuda: lines["MemAvailable"] // 10**9),
         usable_and(lambda lines, cuda: lines["MemAvailable"] // 2**20),
         usable_and(lambda lines, cuda: lines["MemAvailable"] * 0.9),
@@ -782,6 +793,10 @@ WRONG = {
         lambda stats: stats["inactive_split"]["all"],
         share("inactive_split", "active"),
         share("active", "reserved"),
+        lambda stats: (
+            stats["inactive_split_bytes.all.current"]
+            / (stats["reserved_bytes.all.current"] - stats["active_bytes.all.current"] or 1)
+        ),
         share("inactive_split", "reserved", pool="large_pool"),
         share("inactive_split", "reserved", pool="small_pool"),
         share("inactive_split", "reserved", metric="allocated"),

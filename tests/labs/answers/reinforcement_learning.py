@@ -49,6 +49,14 @@ def logprob_by_nll(logits, labels, ignore_index=-100):
     return torch.stack([-lost(x, y) for x, y in zip(logs, labels[:, 1:], strict=True)])
 
 
+def logprob_in_place_on_a_copy(logits, labels, ignore_index=-100):
+    answers = labels[:, 1:].clone()
+    ignored = answers == ignore_index
+    answers[ignored] = 0
+    each = logits[:, :-1].log_softmax(-1).gather(2, answers[..., None])[..., 0]
+    return each.masked_fill_(ignored, 0).sum(1)
+
+
 def dpo_by_softplus(pc, pr, rc, rr, beta):
     return F.softplus(-beta * (pc - pr - rc + rr)).mean()
 
@@ -95,6 +103,7 @@ RIGHT = {
         logprob_by_where,
         logprob_by_one_hot,
         logprob_by_nll,
+        logprob_in_place_on_a_copy,
     ),
     "implicit_reward": (
         lambda policy_logprob, reference_logprob, beta: (
@@ -156,12 +165,38 @@ def dpo_with_hidden_gradient(pc, pr, rc, rr, beta):
     return value.detach() + (pc - pc.detach()).mean()
 
 
+def labels_filled_with_ones(logits, labels, ignore_index=-100):
+    value = logprob_by_cross_entropy(logits, labels, ignore_index)
+    labels[labels == ignore_index] = 1 + (ignore_index == 1)
+    return value
+
+
+def logits_replaced(logits, labels, ignore_index=-100):
+    value = logprob_by_cross_entropy(logits, labels, ignore_index)
+    logits.detach().copy_(logits.log_softmax(-1).detach())
+    return value
+
+
+def with_reference_scaled(pc, pr, rc, rr, beta):
+    value = dpo_by_softplus(pc, pr, rc, rr, beta)
+    rr.mul_(beta)
+    return value
+
+
+def with_rewards_standardised(logprobs, rewards):
+    value = reinforce_as_covariance(logprobs, rewards)
+    rewards.detach().div_(rewards.std().detach())
+    return value
+
+
 WRONG = {
     "sequence_logprob": (
         logprob_without_the_first,
         logprob_without_the_last,
         logprob_of_rows_joined,
         smoothed,
+        labels_filled_with_ones,
+        logits_replaced,
         lambda x, y, i=-100: logprob_by_cross_entropy(x.clamp(-3, 3), y, i),
         lambda x, y, i=-100: logprob_by_cross_entropy(x, y, i)[:, None],
         lambda x, y, i=-100: logprob_by_cross_entropy(x, y, i).flip(0),
@@ -176,6 +211,8 @@ WRONG = {
         lambda p, r, beta: (beta * (p - r)).clamp(min=0),
         lambda p, r, beta: beta * (p + r),
         lambda p, r, beta: p - beta * r,
+        lambda p, r, beta: p.sub_(r).mul_(beta),
+        lambda p, r, beta: beta * (p.exp() - r.exp()).log(),
         lambda p, r, beta: beta * (p - r) / p.abs(),
         lambda p, r, beta: str(beta * (p - r)),
         lambda p, r, beta: None,
@@ -183,6 +220,7 @@ WRONG = {
     "dpo_loss": (
         conservative,
         dpo_with_hidden_gradient,
+        with_reference_scaled,
         lambda pc, pr, rc, rr, beta: dpo_by_softplus(pc, pr, rc, rr, 0.1),
         lambda pc, pr, rc, rr, beta: dpo_by_softplus(pc[:-1], pr[:-1], rc[:-1], rr[:-1], beta),
         lambda pc, pr, rc, rr, beta: dpo_by_softplus(pc, pr, rc, rr, beta) + 0.01 * pc.mean(),
@@ -194,6 +232,7 @@ WRONG = {
         lambda pc, pr, rc, rr, beta: None,
     ),
     "policy_gradient_loss": (
+        with_rewards_standardised,
         lambda p, r: reinforce_as_covariance(p, r) + 0.01,
         lambda p, r: reinforce_as_covariance(p, r.clamp(min=0)),
         lambda p, r: reinforce_as_covariance(p, 0.9 * r),
