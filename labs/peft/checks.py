@@ -50,7 +50,7 @@ def parameters_counted(trial: Trial) -> None:
     trial.expect_each(asked, came, [_report(case) for case in cases], why=why, rtol=0, atol=0.5)
 
 
-@check("trainable_report", review="What is trained, and how much that is", level="advice",
+@check("trainable_report", review="What is trained, and how much that is",
        after=("parameters_counted",))  # fmt: skip
 def packed_weights_counted(trial: Trial) -> None:
     """On a quantised model `trainable_report` counts weights, not the bytes they are packed in."""

@@ -37,7 +37,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedMod
 # How many numbers of a model are trained, and how many it has. Not tensors, not bytes: numbers. A
 # tensor that two modules share (tied embeddings) counts once.
 #
-# On a quantised model a weight is stored packed, two to a byte. What should the total be then?
+# On a quantised model a weight is stored packed, two to a byte: count the weights, not the bytes.
 # (Lesson: *What is trained, and how much that is*.)
 
 

@@ -315,6 +315,13 @@ def merged_scale_by_width(weight, A, B, alpha):
     return weight + alpha / A.shape[1] * (B @ A)
 
 
+@misconception("merge_lora", checks=IN_A_MODEL)
+def merged_scale_by_root_of_rank(weight, A, B, alpha):
+    """The product was multiplied by alpha / sqrt(r), the scale of rank-stabilised LoRA. LoRA, and
+    PEFT unless told otherwise, scales by alpha / r, merged or not."""
+    return weight + alpha / math.sqrt(len(A)) * (B @ A)
+
+
 @misconception("merge_lora", checks=MERGED)
 def merged_scale_by_outputs(weight, A, B, alpha):
     """alpha was divided by the number of outputs: B is (out, r), so the rank is its last

@@ -142,7 +142,7 @@ def loaded_on_this_gpu(trial: Trial) -> None:
 def continues_greedily(trial: Trial) -> None:
     """`generate` always takes the likeliest token, whatever the checkpoint's settings say."""
     settings = {"do_sample": True, "temperature": trial.random.choice([1.5, 2.0, 2.5]), "top_k": 0}
-    setup, truth = _setup(trial, _plain_prompts, settings=settings)
+    setup, truth = _setup(trial, _plain_prompts, settings=settings, close=True)
     came = trial.observe("continued_twice", setup=setup)
     asked = _asked(setup)
     if isinstance(came, Raised):
@@ -150,7 +150,7 @@ def continues_greedily(trial: Trial) -> None:
     trial.require(
         came["varies"] is False,
         asked[0],
-        "two calls gave two different texts",
+        "called twice, with other random numbers, it gave two different texts",
         why="This checkpoint's generation_config says do_sample=True, as many do.",
     )
     why = "Each token is to be the one with the largest logit, after all that came before it."
@@ -190,6 +190,17 @@ def as_long_as_asked(trial: Trial) -> None:
         trial.expect(asked, text, true, why=why)
 
 
+@check("generate", review="How long", after=("only_the_new_text", "as_long_as_asked"))
+def stops_at_every_end_token(trial: Trial) -> None:
+    """`generate` stops at each of the end tokens that the model's generation config names."""
+    setup, truth = _setup(trial, _longer_prompts, turn=True, accept=_endings_matter)
+    came = trial.observe("continued", setups=[setup])
+    if isinstance(came, Raised):
+        trial.fail(_asked(setup)[0], came)
+    why = "This model's generation config names two end tokens, as that of Llama 3 does."
+    trial.expect_each(_asked(setup), came[0], truth, why=why)
+
+
 @check("generate", review="Which device", after=("continues_greedily",))
 def inputs_follow_the_model(trial: Trial) -> None:
     """`generate` puts its inputs where the model is, on a machine with a GPU too."""
@@ -219,13 +230,13 @@ def inputs_copied_once(trial: Trial) -> None:
     for place, seen in zip(places, came, strict=True):
         asked = [f"{each}, {_where(place)}" for each in _asked(setup)]
         trial.expect_each(asked, seen["texts"], truth)
-        told = "the more tokens, the more copies to the GPU"
+        told = "it took other numbers of copies to the GPU than the call for fewer tokens"
         trial.require(seen["equal"] is True, asked[1], told, why=why)
 
 
-@check("generate", review="The attention mask", level="advice", after=("only_the_new_text",))
+@check("generate", review="The attention mask", after=("only_the_new_text",))
 def mask_is_passed_on(trial: Trial) -> None:
-    """`generate` reads a prompt in which the pad token stands for something else."""
+    """`generate` reads all of a prompt in which the pad token stands for something else."""
     settings = {"pad_token_id": 0}
     setup, truth = _setup(
         trial, _unknown_words, pad="unknown", settings=settings, accept=_mask_matters
@@ -361,6 +372,12 @@ def _short_and_longer(trial: Trial, words: list[str]) -> list[dict[str, Any]]:
     return [call, {**call, "max_new_tokens": call["max_new_tokens"] + 2}]
 
 
+def _longer_prompts(trial: Trial, words: list[str]) -> list[dict[str, Any]]:
+    draw = trial.random
+    prompts = [" ".join(draw.choices(words, k=k)) for k in draw.sample(range(2, 8), 2)]
+    return [{"prompt": prompt, "max_new_tokens": draw.randint(9, 12)} for prompt in prompts]
+
+
 def _unknown_words(trial: Trial, words: list[str]) -> list[dict[str, Any]]:
     draw = trial.random
     mixed = [*draw.choices(words, k=3), *draw.sample(STRANGE, 2)]
@@ -374,6 +391,8 @@ def _setup(
     *,
     begin: bool = False,
     ends: bool = False,
+    turn: bool = False,
+    close: bool = False,
     pad: str | None = None,
     settings: dict[str, Any] | None = None,
     accept: Callable[[dict[str, Any], list[str]], bool] = lambda *_: True,
@@ -385,17 +404,20 @@ def _setup(
         prompts: Draws the calls.
         begin: Whether the tokenizer puts a begin token in front.
         ends: Whether the model says its end token in the first call, early; else it never does.
+        turn: Whether it has two end tokens and says one in the first call, the other in the second.
+        close: Whether another token is nearly as likely as the likeliest, each time.
         pad: See `scene.word_tokenizer`; drawn if not given.
         settings: Of the generation config.
         accept: Whether a setup with these texts will do.
     """
-    key = (prompts, begin, ends, pad, repr(settings), accept, trial.random.getstate())
+    drawn = (ends, turn, close)
+    key = (prompts, begin, drawn, pad, repr(settings), accept, trial.random.getstate())
     if key not in _MADE:
         while True:
-            setup = _drawn(trial, prompts, ends, pad or trial.random.choice(["none", "own"]))
-            setup["model"]["settings"] = settings or {}
+            setup = _drawn(trial, prompts, pad or trial.random.choice(["none", "own"]), *drawn)
+            setup["model"]["settings"] |= settings or {}
             setup["tokenizer"]["begin"] = begin
-            paths = _ending_paths(trial, setup) if ends else _paths(setup)
+            paths = _ending_paths(trial, setup) if ends or turn else _paths(setup)
             tokenizer = scene.word_tokenizer(**setup["tokenizer"])
             truth = [str(tokenizer.decode(path, skip_special_tokens=True)) for path in paths]
             if paths and accept(setup, truth):
@@ -412,40 +434,51 @@ _MADE: dict[object, tuple[dict[str, Any], list[str], Any]] = {}
 """What `_setup` made last: the search for a failure's hint asks for the same many times."""
 
 
-def _drawn(trial: Trial, prompts: Prompts, ends: bool, pad: str) -> dict[str, Any]:
+def _drawn(
+    trial: Trial, prompts: Prompts, pad: str, ends: bool, turn: bool, close: bool
+) -> dict[str, Any]:
     draw = trial.random
     words = draw.sample(WORDS, 28)
     special = 4 if pad == "own" else 3
+    turn_id = special + len(words) + len(MARKS)
     model = {
         "family": draw.choice(sorted(FAMILIES)),
         "seed": draw.getrandbits(31),
         "depth": draw.randint(1, 2),
-        "vocabulary": special + len(words) + len(MARKS),
+        "vocabulary": turn_id + turn,
         "silent": [
-            *(token for token in range(special) if not (ends and token == END_ID)),
-            *range(special + len(words), special + len(words) + len(MARKS)),
+            *(token for token in range(special) if not ((ends or turn) and token == END_ID)),
+            *range(special + len(words), turn_id),
         ],
-        "exchanged": [END_ID, END_ID],
+        "exchanged": [],
+        "close": [[n, n + 1] for n in range(special, special + len(words), 2)] if close else [],
+        "settings": {"eos_token_id": [turn_id, END_ID]} if turn else {},
     }
-    tokenizer = {"words": [*words, *MARKS], "pad": pad}
+    tokenizer = {"words": [*words, *MARKS], "pad": pad, "turn": turn}
     return {"model": model, "tokenizer": tokenizer, "calls": prompts(trial, words)}
 
 
 def _ending_paths(trial: Trial, setup: dict[str, Any]) -> list[list[int]]:
-    """Make a token the end token that is said early in the first call, and not in every call.
+    """Make each end token one that is said early in a call of its own; one is not in every call.
 
     Returns:
         The paths then, see `_paths`, or [] if that does not succeed.
     """
-    (first,) = _paths({**setup, "calls": setup["calls"][:1]}) or [[]]
-    new = [t for i, t in enumerate(first) if 2 <= i < len(first) - 2 and t not in first[:i]]
-    if not new:
-        return []
-    setup["model"]["exchanged"] = [END_ID, trial.random.choice(new)]
+    endings = list(zip(_ends(setup), setup["calls"], strict=False))
+    for end, call in endings:
+        (path,) = _paths({**setup, "calls": [call]}) or [[]]
+        new = [t for i, t in enumerate(path) if 2 <= i < len(path) - 2 and t not in path[:i]]
+        if not new:
+            return []
+        setup["model"]["exchanged"].append([end, trial.random.choice(new)])
     paths = _paths(setup)
     if not paths or all(END_ID in path for path in paths):
         return []
-    return paths if END_ID in paths[0] and 3 <= len(paths[0]) < _limit(setup["calls"][0]) else []
+    early = [
+        end in path and 3 <= len(path) < _limit(call)
+        for (end, call), path in zip(endings, paths, strict=False)
+    ]
+    return paths if all(early) else []
 
 
 def _paths(setup: dict[str, Any]) -> list[list[int]]:
@@ -458,11 +491,11 @@ def _paths(setup: dict[str, Any]) -> list[list[int]]:
     longest: dict[str, int] = {}
     for call in setup["calls"]:
         longest[call["prompt"]] = max(_limit(call), longest.get(call["prompt"], 0))
-    paths = {}
+    paths, ends = {}, set(_ends(setup))
     for prompt, limit in longest.items():
         ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
         path: list[int] = []
-        while len(path) < limit and END_ID not in path:
+        while len(path) < limit and not ends & set(path):
             with torch.no_grad():
                 best = model(input_ids=ids).logits[0, -1].topk(2)
             if best.values[0] - best.values[1] < CLEAR:
@@ -471,6 +504,11 @@ def _paths(setup: dict[str, Any]) -> list[list[int]]:
             ids = torch.cat([ids, best.indices[None, :1]], dim=1)
         paths[prompt] = path
     return [paths[call["prompt"]][: _limit(call)] for call in setup["calls"]]
+
+
+def _ends(setup: dict[str, Any]) -> list[int]:
+    """Return the end tokens that the model's generation config names."""
+    return list(setup["model"]["settings"].get("eos_token_id", [END_ID]))
 
 
 def _limit(call: dict[str, Any]) -> int:
@@ -495,6 +533,18 @@ def _begin_matters(setup: dict[str, Any], truth: list[str]) -> bool:
     paths = _paths({**setup, "tokenizer": {**setup["tokenizer"], "begin": False}})
     told = [bare.decode(path, skip_special_tokens=True) for path in paths]
     return bool(told) and told != truth
+
+
+def _endings_matter(setup: dict[str, Any], truth: list[str]) -> bool:
+    """Tell whether the model says more in each call when only the other end token counts."""
+    endless = {**setup["model"], "settings": {"eos_token_id": []}}
+    paths = _paths({**setup, "model": endless})
+    tokenizer = scene.word_tokenizer(**setup["tokenizer"])
+    told = [
+        tokenizer.decode(path[: path.index(end)] if end in path else path, skip_special_tokens=True)
+        for path, end in zip(paths, _ends(setup)[::-1], strict=False)
+    ]
+    return bool(told) and all(more != true for more, true in zip(told, truth, strict=True))
 
 
 def _mask_matters(setup: dict[str, Any], truth: list[str]) -> bool:

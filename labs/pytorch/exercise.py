@@ -80,9 +80,10 @@ def load(path: str) -> tuple[PreTrainedModel, object]:
 # %% [markdown]
 # ## 3. A prompt goes in, and its continuation comes out
 #
-# Greedy, whatever the checkpoint's own settings say: always the likeliest token. Return the new
-# text alone, without the prompt and without special tokens. It ends at the model's end token, or
-# after `max_new_tokens` tokens.
+# Greedy, whatever the checkpoint's own settings say: always the likeliest token after *all* of the
+# prompt. Return the new text alone, without the prompt and without special tokens. It ends at an
+# end token of the model (its generation config names one or several), or after `max_new_tokens`
+# tokens.
 #
 # The model may be on any device, and is in evaluation mode. The prompt is the text as the model is
 # to read it: a chat template, if there is one, was applied before. `model.generate` will do, and so

@@ -13,7 +13,7 @@ PLACE, FAR = ("loaded_on_the_device",), ("rotary_frequencies_kept",)
 LOADED = ("checkpoint_loaded",)
 GREEDY, NEW = ("continues_greedily",), ("only_the_new_text",)
 LENGTH, INPUTS = ("as_long_as_asked",), ("inputs_follow_the_model",)
-COPIES = ("inputs_copied_once",)
+ENDS, COPIES = ("stops_at_every_end_token",), ("inputs_copied_once",)
 MASK, GRAPH = ("mask_is_passed_on",), ("no_graph_is_kept",)
 
 
@@ -204,14 +204,26 @@ def _new_text(model, tokenizer, prompt, max_new_tokens=50, **options):
     return tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
 
 
-def _step_by_step(model, ids, max_new_tokens, end=None):
-    """Return all tokens of a greedy loop, which stops at ``end``."""
+def _ends(model):
+    named = model.generation_config.eos_token_id
+    return named if isinstance(named, list) else [named]
+
+
+def _step_by_step(model, ids, max_new_tokens, ends=()):
+    """Return all tokens of a greedy loop, which stops at each of ``ends``."""
     for _ in range(max_new_tokens):
         best = model(input_ids=ids).logits[:, -1:].argmax(-1)
         ids = torch.cat([ids, best], dim=1)
-        if end is not None and int(best) == end:
+        if int(best) in ends:
             break
     return ids
+
+
+def _until(model, tokenizer, prompt, max_new_tokens, ends):
+    ids = tokenizer(prompt, return_tensors="pt").to(model.device)["input_ids"]
+    with torch.no_grad():
+        output = _step_by_step(model, ids, max_new_tokens, ends)
+    return tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
 
 
 @misconception("generate")
@@ -224,7 +236,9 @@ def generate_not_written(model, tokenizer, prompt, max_new_tokens=50):
 @misconception("generate", checks=GREEDY)
 def sampled(model, tokenizer, prompt, max_new_tokens=50):
     """The tokens are drawn at random: either `do_sample=True` is passed, or nothing is, and then
-    the checkpoint's `generation_config.json` decides. Pass `do_sample=False`."""
+    the checkpoint's `generation_config.json` decides. A fixed seed hides it, and a low temperature
+    makes it rarer: where two tokens are nearly as likely, either may come. Pass
+    `do_sample=False`."""
     inputs = tokenizer(prompt, return_tensors="pt").to(model.device)
     output = model.generate(**inputs, max_new_tokens=max_new_tokens)
     return tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
@@ -305,10 +319,44 @@ def last_tokens_taken(model, tokenizer, prompt, max_new_tokens=50):
 def end_ignored(model, tokenizer, prompt, max_new_tokens=50):
     """It went on after the end token. With that token the model says that it is done, and what
     follows means nothing: stop there."""
+    return _until(model, tokenizer, prompt, max_new_tokens, [])
+
+
+@misconception("generate", checks=ENDS)
+def tokenizers_end_token(model, tokenizer, prompt, max_new_tokens=50):
+    """It stops at one end token and goes on after the other: `tokenizer.eos_token_id` (or that of
+    `model.config`) is one number. The *generation config* says where a model ends, and there it may
+    be a list: stop at every token of `model.generation_config.eos_token_id`."""
+    return _until(model, tokenizer, prompt, max_new_tokens, [tokenizer.eos_token_id])
+
+
+@misconception("generate", checks=ENDS)
+def end_token_taken_for_text(model, tokenizer, prompt, max_new_tokens=50):
+    """An end token is in the text, and more text after it. The loop stops at
+    `tokenizer.eos_token_id` alone, and the model has another: stop at every token of
+    `model.generation_config.eos_token_id`, and decode with `skip_special_tokens=True` in any
+    case."""
     ids = tokenizer(prompt, return_tensors="pt").to(model.device)["input_ids"]
     with torch.no_grad():
-        output = _step_by_step(model, ids, max_new_tokens)
-    return tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
+        output = _step_by_step(model, ids, max_new_tokens, [tokenizer.eos_token_id])
+    new = [int(token) for token in output[0, ids.shape[1] :] if token != tokenizer.eos_token_id]
+    return tokenizer.decode(new)
+
+
+@misconception("generate", checks=ENDS)
+def first_end_token_only(model, tokenizer, prompt, max_new_tokens=50):
+    """Only the first of the end tokens counts (`eos_token_id[0]`), and it goes on after the other.
+    Stop at each that `model.generation_config.eos_token_id` names."""
+    return _until(model, tokenizer, prompt, max_new_tokens, _ends(model)[:1])
+
+
+@misconception("generate", checks=ENDS)
+def token_compared_with_a_list(model, tokenizer, prompt, max_new_tokens=50):
+    """It stops at neither end token: `eos_token_id` of the generation config is a list here, and a
+    token never equals a list. Ask whether it is one of those in it, and mind that it may also be a
+    single number."""
+    ends = [model.generation_config.eos_token_id]  # a list in a list: equal to no token
+    return _until(model, tokenizer, prompt, max_new_tokens, ends)
 
 
 @misconception("generate", checks=GREEDY)
@@ -400,7 +448,7 @@ def text_not_returned(model, tokenizer, prompt, max_new_tokens=50):
 
 def _greedy_from(model, tokenizer, inputs, max_new_tokens):
     with torch.no_grad():
-        output = _step_by_step(model, inputs["input_ids"], max_new_tokens, tokenizer.eos_token_id)
+        output = _step_by_step(model, inputs["input_ids"], max_new_tokens, _ends(model))
     return tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
 
 
@@ -432,9 +480,10 @@ def cpu_inputs_handed_over(model, tokenizer, prompt, max_new_tokens=50):
 
 @misconception("generate", checks=COPIES)
 def gpu_inputs_handed_over(model, tokenizer, prompt, max_new_tokens=50):
-    """`model.generate` was given inputs on the GPU for a model on the CPU. It copes, with a warning
-    and a copy for every token; `model(**inputs)` would fail. Ask the model where it is,
-    `model.device`, not for the best device."""
+    """Something goes to the GPU for a model on the CPU. Either `model.generate` was given inputs on
+    the GPU and copes, with a warning and a copy for every token (`model(**inputs)` would fail), or
+    a `pipeline` without a device took the best one and moved the caller's model there. Ask the
+    model where it is: `inputs.to(model.device)`, `pipeline(..., device=model.device)`."""
     inputs = tokenizer(prompt, return_tensors="pt").to(_device())
     output = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
     return tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
@@ -456,5 +505,5 @@ def gradients_left_on(model, tokenizer, prompt, max_new_tokens=50):
     backward pass that never comes. Put the loop into `with torch.inference_mode():` or
     `torch.no_grad()`."""
     ids = tokenizer(prompt, return_tensors="pt").to(model.device)["input_ids"]
-    output = _step_by_step(model, ids, max_new_tokens, tokenizer.eos_token_id)
+    output = _step_by_step(model, ids, max_new_tokens, _ends(model))
     return tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)

@@ -8,6 +8,7 @@ import random
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
@@ -21,6 +22,7 @@ from verify.tensors import plain
 from verify.tiny import BEGIN, END, UNKNOWN, tiny_model, tiny_tokenizer
 
 SPECIAL = (UNKNOWN, BEGIN, END)  # tokens 0, 1, 2 of every tokenizer here
+TURN = "<turn>"  # a second end token, as chat models have one for the end of a turn
 BEGIN_ID, END_ID = 1, 2
 CHAT_TEMPLATE = "{% for turn in messages %}! {{ turn['content'] }} ?{% endfor %} ."
 
@@ -157,7 +159,8 @@ def speaker(
     depth: int,
     vocabulary: int,
     silent: list[int],
-    exchanged: list[int],
+    exchanged: list[list[int]],
+    close: list[list[int]],
     settings: dict[str, Any],
 ) -> Any:
     """Return a small model in float32 and evaluation mode, on the CPU.
@@ -168,21 +171,27 @@ def speaker(
         depth: Layers.
         vocabulary: Tokens.
         silent: Tokens whose logit is always 0.
-        exchanged: Two tokens that change places: each is read and said where the other was. So any
-            token can be made the end token.
+        exchanged: Pairs of tokens that change places: each is read and said where the other was.
+            So any token can be made an end token.
+        close: Pairs of tokens of which one is always nearly as likely as the other.
         settings: What the checkpoint's ``generation_config.json`` would say.
     """
     model: Any = tiny_model(family, seed, vocabulary=vocabulary, depth=depth, initializer_range=0.5)
     read, said = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     with torch.no_grad():
         for weight in (read, said):
-            weight[exchanged] = weight[exchanged[::-1]]
+            for pair in exchanged:
+                weight[pair] = weight[pair[::-1]]
         said[silent] = 0
+        for one, other in close:
+            said[other] = 0.999 * said[one]
     model.generation_config.update(**settings)
     return model
 
 
-def word_tokenizer(words: list[str], *, pad: str, begin: bool) -> PreTrainedTokenizerFast:
+def word_tokenizer(
+    words: list[str], *, pad: str, begin: bool, turn: bool
+) -> PreTrainedTokenizerFast:
     """Return a tokenizer of words and punctuation marks, to which white space means nothing.
 
     It has a chat template, as that of a chat model has.
@@ -191,8 +200,11 @@ def word_tokenizer(words: list[str], *, pad: str, begin: bool) -> PreTrainedToke
         words: One token each, after the special ones.
         pad: "none", "own" (a token of its own) or "unknown" (the one for unknown words).
         begin: Whether it puts a begin token in front of every text, as Llama's does.
+        turn: Whether there is one more special token, `TURN`, after the words.
     """
     tokenizer = tiny_tokenizer(words, pad=pad == "own")
+    if turn:
+        tokenizer.add_special_tokens({"extra_special_tokens": [TURN]})
     tokenizer.chat_template = CHAT_TEMPLATE
     if pad == "unknown":
         tokenizer.pad_token = UNKNOWN
@@ -212,14 +224,21 @@ def continued(exercise: Any, setups: list[dict[str, Any]]) -> list[object]:
 
 
 def continued_twice(exercise: Any, setup: dict[str, Any]) -> dict[str, object]:
-    """Make every call twice, with torch's generators elsewhere; return the texts if they agree."""
+    """Make every call twice, with other random numbers; return the texts if they agree."""
     place = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.manual_seed(1)
-    once = _calls(exercise.generate, setup, place)
-    torch.manual_seed(2)
-    again = _calls(exercise.generate, setup, place)
+    once, again = (_with_random_numbers(exercise.generate, setup, place, n) for n in (1, 2))
     varies = plain(once) != plain(again)
     return {"varies": varies, "texts": None if varies else once}
+
+
+def _with_random_numbers(
+    generate: Callable[..., object], setup: dict[str, Any], place: str, number: int
+) -> list[object]:
+    """Return the texts with torch's generators elsewhere for every ``number``, seed or no seed."""
+    called, set_seed = _ready(generate, setup, place), torch.manual_seed
+    torch.manual_seed(number)
+    with mock.patch.object(torch, "manual_seed", lambda seed: set_seed(int(seed) + number)):
+        return [called(call) for call in setup["calls"]]
 
 
 def continued_on(exercise: Any, setup: dict[str, Any], places: list[str]) -> list[object]:

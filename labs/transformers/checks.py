@@ -42,6 +42,11 @@ OTHER_SEPARATE = (
     ("to_q", "to_k", "to_v", "to_out"),
     ("q_lin", "k_lin", "v_lin", "out_lin"),
 )
+INNER_NORMS = (  # of queries and keys, by head
+    ("q_norm", "k_norm"),  # as in Qwen3 and Gemma 3
+    ("q_layernorm", "k_layernorm"),
+    ("query_norm", "key_norm"),
+)
 WRAPPERS = ("module", "_orig_mod", "base_model", "backbone", "policy", "student")
 WRONG_AT_0 = (
     "Position 0 sees itself alone, whatever its scores are: look at values, heads and `wo`, or at "
@@ -97,12 +102,13 @@ def projections_named(trial: Trial) -> None:
 
 @check("attention_projections", review="Finding the parts by name", after=("projections_named",))
 def projections_named_otherwise(trial: Trial) -> None:
-    """`attention_projections` finds these layers under the names that other families use."""
+    """`attention_projections` finds these layers, and no others, in the way of other families."""
     models, truths = [], []
     for model in sorted(_models(trial), key=lambda model: model["family"] != "phi3")[:2]:
         fused = model["family"] == "phi3"
         names = trial.random.choice(OTHER_FUSED if fused else OTHER_SEPARATE)
         model["called"] = dict(zip(FUSED if fused else SEPARATE, names, strict=True))
+        model["norms"] = list(trial.random.choice(INNER_NORMS))
         models.append(model)
         truths.append(list(names))
     came = trial.observe("projections", models=models)
@@ -172,12 +178,7 @@ def block_equals_a_real_layer(trial: Trial) -> None:
     trial.expect(asked, came, truth, why=why)
 
 
-@check(
-    "decoder_block",
-    review="The residual stream",
-    level="advice",
-    after=("block_adds_two_sublayers",),
-)
+@check("decoder_block", review="The residual stream", after=("block_adds_two_sublayers",))
 def stream_left_as_it_was(trial: Trial) -> None:
     """`decoder_block` leaves the tensor it was given as it is."""
     case = _block_case(trial)
@@ -261,7 +262,7 @@ def _described(model: dict[str, Any]) -> str:
     text = f"a {FAMILIES[model['family']]} of {model['depth']} layers"
     if model.get("inside"):
         text += f" inside {len(model['inside'])} other module{'s' * (len(model['inside']) > 1)}"
-    return text + " with other names" * bool(model.get("called"))
+    return text + " with other names, and norms in its attention" * bool(model.get("called"))
 
 
 def _true_names(model: dict[str, Any], kind: str) -> list[str]:

@@ -80,7 +80,8 @@ def components(model: nn.Module) -> dict[str, list[str]]:
 # order and repetition do not matter.
 #
 # Do not write them down from memory: Phi-3 has other ones than Llama, and the verification also
-# brings models whose projections are called as in other families. The blocks are `self_attn` still.
+# brings models whose attention is as in other families: its projections are called otherwise, and
+# there is more in it than these. The blocks are `self_attn` still.
 # (Lesson: *Finding the parts by name*, *What LoRA adapts*.)
 
 
@@ -147,7 +148,8 @@ def causal_attention(
 # ## 4. The block
 #
 # Put a decoder block together from its four parts: pre-norm, with residual connections. Each part
-# is a function from (B, T, D) to (B, T, D); whether it is a module does not matter here.
+# is a function from (B, T, D) to (B, T, D); whether it is a module does not matter here. Leave x
+# as it is: the backward pass needs it.
 # (Lesson: *The residual stream*.)
 
 

@@ -383,6 +383,16 @@ def known_names_only(model):
     return _leaves(name for name in _linear(model, "self_attn") if name.endswith("_proj"))
 
 
+@misconception("attention_projections", checks=OTHERWISE)
+def every_child_of_the_block(model):
+    """Everything in the attention block is listed. There can be other things in it, such as the
+    norms that Qwen3 has for queries and keys, or a dropout. LoRA adapts the linear layers: ask each
+    child whether it is an `nn.Linear`.
+    """
+    (block, *_) = (module for name, module in model.named_modules() if _last(name) == "self_attn")
+    return [name for name, _ in block.named_children()]
+
+
 # --- causal_attention -----------------------------------------------------------------------------
 
 
@@ -602,6 +612,15 @@ def output_projection_transposed(x, wq, wk, wv, wo, num_heads, num_kv_heads):
 
 
 @misconception("causal_attention")
+def queries_weight_transposed(x, wq, wk, wv, wo, num_heads, num_kv_heads):
+    """The queries come from `x @ wq`, and `wq`, being square, lets that pass. It is stored as (out,
+    in) like the other weights: `x @ wq.T`, or `F.linear(x, wq)`.
+    """
+    q, k, v = _project(x, wq.T, wk, wv, num_heads, num_kv_heads)
+    return _causal(q, k, v, wo)
+
+
+@misconception("causal_attention")
 def all_weights_transposed(x, wq, wk, wv, wo, num_heads, num_kv_heads):
     """The weights were multiplied as they are stored, (out, in). A linear layer computes
     `x @ w.T` (`F.linear(x, w)`); where a weight is square the mistake raises no error.
@@ -640,6 +659,22 @@ def heads_merged_without_transpose(x, wq, wk, wv, wo, num_heads, num_kv_heads):
     """
     q, k, v = _project(x, wq, wk, wv, num_heads, num_kv_heads)
     return (_masked(_scores(q, k)).softmax(-1) @ v).reshape(x.shape) @ wo.T
+
+
+@misconception("causal_attention")
+def heads_viewed_in_and_out(x, wq, wk, wv, wo, num_heads, num_kv_heads):
+    """The heads were split with one `view` to (B, heads, T, width) and put together with one `view`
+    back. The shapes fit, but each "head" is a stretch of the text with all its channels. View as
+    (B, T, heads, width) and transpose; on the way out transpose first.
+    """
+
+    def split(w, count):
+        return (x @ w.T).reshape(x.shape[0], count, x.shape[1], -1)
+
+    groups = num_heads // num_kv_heads
+    k, v = (_repeat(split(w, num_kv_heads), groups) for w in (wk, wv))
+    mixed = _masked(_scores(split(wq, num_heads), k)).softmax(-1) @ v
+    return mixed.reshape(x.shape) @ wo.T
 
 
 @misconception("causal_attention")

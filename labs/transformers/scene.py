@@ -61,12 +61,18 @@ class Wrapper(nn.Module):
 
 
 def _model(told: dict[str, Any]) -> nn.Module:
-    """Return a tiny model; ``called`` renames layers in its attention, ``inside`` are wrappers."""
+    """Return a tiny model.
+
+    ``called`` renames layers in its attention, ``norms`` are put beside them, ``inside`` are
+    wrappers around it all.
+    """
     shape = {key: told[key] for key in ("depth", "heads", "kv_heads")}
     model: nn.Module = tiny_model(told["family"], told["seed"], **shape)
     for layer in model.model.layers:  # type: ignore[union-attr]
         for old, new in told.get("called", {}).items():
             _rename(layer.self_attn, old, new)
+        for name in told.get("norms", []):
+            layer.self_attn.add_module(name, nn.RMSNorm(layer.self_attn.head_dim))
     for name in reversed(told.get("inside", [])):
         model = Wrapper(name, model)
     return model

@@ -39,6 +39,8 @@ LISTED = {
     "no scale": ("scale_missing", "merged_without_scale"),
     "alpha not over r": ("alpha_not_over_r", "merged_alpha_not_over_r"),
     "scale by width": ("scale_by_width", "merged_scale_by_width"),
+    "scale by the root of the rank": ("scale_by_root_of_rank", "merged_scale_by_root_of_rank"),
+    "bytes of packed weights": ("packed_bytes_as_parameters",),
     "base replaced": ("base_replaced", "update_alone"),
     "only q and v": ("only_q_and_v", "nothing_told"),
     "all linear layers": ("all_linear_layers",),
@@ -84,7 +86,7 @@ def test_what_is_a_probe_and_what_is_advice() -> None:
     probes = {check.name for check in BENCH.checks if check.evidence == "probe"}
     assert probes == {"adapters_where_asked", "kept_in_four_bits"}
     advice = {check.name for check in BENCH.checks if check.level == "advice"}
-    assert advice == {"packed_weights_counted", "small_steps_count"}
+    assert advice == {"small_steps_count"}
 
 
 # --- the same observation, written otherwise ------------------------------------------------------

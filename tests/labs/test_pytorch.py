@@ -11,12 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 from transformers.utils import logging
 
 from labs import assets
 from tests.labs.answers import failed
-from tests.labs.answers.pytorch import RIGHT, _with
+from tests.labs.answers.pytorch import RIGHT, _ends, _with
 from verify.judging import Bench
 from verify.labs import find_labs
 from verify.plain import Raised
@@ -47,6 +47,7 @@ LISTED = {
     "slicing by characters": ("sliced_by_characters", "prompt_replaced"),
     "fixed length": ("fixed_length", "length_not_passed"),
     "grad left on": ("gradients_left_on",),
+    "another end token": ("tokenizers_end_token", "first_end_token_only", "end_ignored"),
     "inputs on another device": (
         "inputs_left_on_the_cpu",
         "inputs_always_on_the_gpu",
@@ -82,7 +83,6 @@ def test_what_is_a_probe_and_what_only_advises():
     assert advice == {
         "rotary_frequencies_kept",
         "inputs_copied_once",
-        "mask_is_passed_on",
         "no_graph_is_kept",
     }
     assert [check.name for check in BENCH.checks if check.gpu] == ["loaded_on_this_gpu"]
@@ -112,7 +112,8 @@ def test_a_loop_that_makes_its_tokens_on_the_cpu_is_told_so():
         tokens = tokenizer(prompt)["input_ids"]
         start = len(tokens)
         with torch.no_grad():
-            while len(tokens) < start + max_new_tokens and tokens[-1] != tokenizer.eos_token_id:
+            ends = _ends(model)
+            while len(tokens) < start + max_new_tokens and tokens[-1] not in ends:
                 logits = model(torch.tensor([tokens]).to(model.device)).logits
                 tokens.append(int(logits[0, -1].argmax()))
         return tokenizer.decode(tokens[start:], skip_special_tokens=True)
@@ -128,7 +129,6 @@ def test_a_loop_that_makes_its_tokens_on_the_cpu_is_told_so():
         ("cast_after_loading", "rotary_frequencies_kept"),
         ("cpu_inputs_handed_over", "inputs_copied_once"),
         ("gpu_inputs_handed_over", "inputs_copied_once"),
-        ("mask_left_out", "mask_is_passed_on"),
         ("gradients_left_on", "no_graph_is_kept"),
     ],
 )
@@ -214,6 +214,72 @@ def test_dropout_in_training_mode_is_no_matter_of_luck():
 
 
 # --- generation ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.1])
+@pytest.mark.parametrize("seed_of_its_own", [None, 0, 1])
+def test_a_low_temperature_and_a_fixed_seed_do_not_hide_that_tokens_are_drawn(
+    temperature, seed_of_its_own
+):
+    sampled = _with(do_sample=True, temperature=temperature)
+
+    def generate(*given, **more):
+        if seed_of_its_own is not None:
+            torch.manual_seed(seed_of_its_own)
+        return sampled(*given, **more)
+
+    for seed in SEEDS:
+        found = failed(BENCH, seed, generate=generate)
+        assert list(found) == ["continues_greedily"]
+        assert found["continues_greedily"].misconception == "sampled"
+
+
+def test_a_seed_that_changes_nothing_does_no_harm():
+    def generate(*given, **more):
+        torch.manual_seed(0)
+        return RIGHT["generate"][0](*given, **more)
+
+    assert not failed(BENCH, 1, generate=generate)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_two_end_tokens_are_each_said_early_and_whoever_misses_one_says_more(seed):
+    setup, truth = drawn(
+        "stops_at_every_end_token",
+        seed,
+        CHECKS._longer_prompts,
+        turn=True,
+        accept=CHECKS._endings_matter,
+    )
+    model, tokenizer = (
+        SCENE.speaker(**setup["model"]),
+        SCENE.word_tokenizer(**setup["tokenizer"]),
+    )
+    turn, end = model.generation_config.eos_token_id
+    assert tokenizer.convert_ids_to_tokens([turn, end]) == [SCENE.TURN, "</s>"]
+    assert end == tokenizer.eos_token_id == model.config.eos_token_id
+    for call, true, last in zip(setup["calls"], truth, (turn, end), strict=True):
+        ids = tokenizer(call["prompt"], return_tensors="pt").input_ids
+        limit = call["max_new_tokens"]
+        both = model.generate(ids, max_new_tokens=limit, do_sample=False)[0, ids.shape[1] :]
+        assert both[-1] == last
+        assert len(both) < limit
+        other = end if last == turn else turn
+        more = model.generate(ids, max_new_tokens=limit, do_sample=False, eos_token_id=other)
+        told = tokenizer.decode(more[0, ids.shape[1] :], skip_special_tokens=True)
+        assert told.startswith(true)
+        assert told != true
+
+
+def test_a_pipeline_that_moves_the_model_is_told_so():
+    def piped(model, tokenizer, prompt, max_new_tokens=50):
+        chain = pipeline("text-generation", model=model, tokenizer=tokenizer)
+        told = chain(prompt, max_new_tokens=max_new_tokens, do_sample=False, return_full_text=False)
+        return told[0]["generated_text"]
+
+    found = failed(BENCH, 2, generate=piped)
+    assert list(found) == ["inputs_copied_once"]
+    assert "device=model.device" in found["inputs_copied_once"].hint
 
 
 def drawn(check, seed, prompts, **how):

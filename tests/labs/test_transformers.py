@@ -50,6 +50,9 @@ LISTED = {
     "second residual from the input": ("second_residual_from_the_input",),
     "final norm missed": ("final_norm_missed",),
     "fixed depth": ("depth_of_the_example", "depth_of_a_7b", "first_layer_only"),
+    "norms listed as projections": ("every_child_of_the_block",),
+    "queries' weight transposed": ("queries_weight_transposed",),
+    "heads by view alone": ("heads_split_without_transpose", "heads_viewed_in_and_out"),
     "MLP layers listed as attention": ("mlp_as_attention", "mlp_layers_too", "every_linear_layer"),
 }
 
@@ -130,9 +133,10 @@ def test_a_model_with_other_names_or_in_a_wrapper_still_computes_the_same(family
     plain = SCENE._model(told)(ids).logits
     for names in new:
         called = dict(zip(old, names, strict=True))
-        model = SCENE._model({**told, "called": called, "inside": ["module"]})
+        norms = list(CHECKS.INNER_NORMS[0])
+        model = SCENE._model({**told, "called": called, "norms": norms, "inside": ["module"]})
         block = model.get_submodule("module.model.layers.1.self_attn")
-        assert {name for name, _ in block.named_children()} == set(names)
+        assert {name for name, _ in block.named_children()} == {*names, *norms}
         assert torch.equal(model(ids).logits, plain)
         assert model.config.num_hidden_layers == 2
     assert not any("proj" in name for names in new for name in names)
@@ -293,10 +297,12 @@ def test_a_real_layers_parts_make_the_layer_and_its_norms_differ(family):
     assert not torch.allclose(layer.input_layernorm(x), layer.post_attention_layernorm(x))
 
 
-def test_adding_in_place_is_an_advice_and_a_real_norm_stops_training():
-    found = failed(BENCH, 2, decoder_block=NAMED["added_in_place"].run)
-    assert list(found) == ["stream_left_as_it_was"]
-    assert [check.name for check in BENCH.checks if check.level == "advice"] == list(found)
+def test_adding_in_place_fails_by_the_value_of_x_and_a_real_norm_stops_training():
+    for name in ("added_in_place", "attention_added_in_place"):
+        found = failed(BENCH, 2, decoder_block=NAMED[name].run)
+        assert list(found) == ["stream_left_as_it_was"]
+        assert found["stream_left_as_it_was"].misconception == name
+    assert {check.level for check in BENCH.checks} == {"check"}
     model = SCENE.layer_model("llama", 1)
     stream = torch.randn(1, 4, 32, requires_grad=True) * 1
     with pytest.raises(RuntimeError, match="inplace"):

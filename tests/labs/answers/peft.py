@@ -35,8 +35,12 @@ def report_by_transformers(model):
     return model.num_parameters(only_trainable=True), model.num_parameters()
 
 
+def numbers_in(parameter):
+    return parameter.numel() * (2 if parameter.dtype == torch.uint8 else 1)
+
+
 def report_by_numpy(model):
-    sizes = np.array([[p.numel() * p.requires_grad, p.numel()] for p in model.parameters()])
+    sizes = np.array([[numbers_in(p) * p.requires_grad, numbers_in(p)] for p in model.parameters()])
     return [np.int64(number) for number in sizes.sum(axis=0)]
 
 
@@ -56,7 +60,7 @@ def report_by_module(model):
         id(p): p for module in model.modules() for p in module._parameters.values() if p is not None
     }
     return tuple(
-        float(sum(p.nelement() for p in own.values() if p.requires_grad or every))
+        float(sum(numbers_in(p) for p in own.values() if p.requires_grad or every))
         for every in (False, True)
     )
 

@@ -122,7 +122,7 @@ def _by_config(model, tokenizer, prompt, max_new_tokens=50):
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=False,
-        eos_token_id=tokenizer.eos_token_id,
+        eos_token_id=model.generation_config.eos_token_id,
         pad_token_id=tokenizer.eos_token_id,
     )
     output = model.generate(
@@ -144,7 +144,9 @@ def _by_one_candidate(model, tokenizer, prompt, max_new_tokens=50):
         **inputs, max_new_tokens=max_new_tokens, do_sample=True, top_k=1, temperature=1.0
     )
     text = tokenizer.decode(output[0][len(inputs["input_ids"][0]) :])
-    return text.replace(tokenizer.eos_token, "")
+    for token in tokenizer.all_special_tokens:
+        text = text.replace(token, "")
+    return text
 
 
 def _by_streaming(model, tokenizer, prompt, max_new_tokens=50):
@@ -156,6 +158,11 @@ def _by_streaming(model, tokenizer, prompt, max_new_tokens=50):
     return "".join(streamer)
 
 
+def _ends(model):
+    ends = model.generation_config.eos_token_id
+    return set(ends) if isinstance(ends, list) else {ends}
+
+
 def _by_loop(model, tokenizer, prompt, max_new_tokens=50):
     ids = tokenizer(prompt, return_tensors="pt").input_ids.to(model.device)
     start = ids.size(1)
@@ -164,7 +171,7 @@ def _by_loop(model, tokenizer, prompt, max_new_tokens=50):
         while ids.size(1) - start < max_new_tokens:
             best = model(ids).logits[:, -1].argmax(dim=-1, keepdim=True)
             ids = torch.cat((ids, best), dim=-1)
-            if best.item() == tokenizer.eos_token_id:
+            if best.item() in _ends(model):
                 break
     return tokenizer.decode(ids[0][start:], skip_special_tokens=True)
 
@@ -176,7 +183,7 @@ def _by_loop_with_cache(model, tokenizer, prompt, max_new_tokens=50):
     for _ in range(max_new_tokens):
         output = model(input_ids=step, past_key_values=cache, use_cache=True)
         cache, step = output.past_key_values, output.logits[:, -1:].argmax(-1)
-        if int(step) == model.config.eos_token_id:
+        if torch.isin(step, torch.tensor(list(_ends(model)), device=step.device)).any():
             break
         new.append(int(step))
     return tokenizer.decode(new, skip_special_tokens=True)
@@ -251,6 +258,21 @@ def _told(change):
     return generate
 
 
+def _coldly(seed, temperature):
+    """Draws at random, and so rarely anything but the likeliest that it seems greedy."""
+
+    def generate(model, tokenizer, prompt, max_new_tokens=50):
+        ids = tokenizer(prompt, return_tensors="pt").input_ids.to(model.device)
+        start, generator = ids.shape[1], torch.Generator(ids.device).manual_seed(seed)
+        with torch.no_grad():
+            while ids.shape[1] < start + max_new_tokens and int(ids[0, -1]) not in _ends(model):
+                chances = (model(ids).logits[:, -1] / temperature).softmax(-1)
+                ids = torch.cat([ids, chances.multinomial(1, generator=generator)], dim=1)
+        return tokenizer.decode(ids[0, start:], skip_special_tokens=True)
+
+    return generate
+
+
 def _second_best(model, tokenizer, prompt, max_new_tokens=50):
     ids = tokenizer(prompt, return_tensors="pt").input_ids.to(model.device)
     start = ids.shape[1]
@@ -316,6 +338,8 @@ WRONG = {
         _with(after=" </s>"),
         _padded_to_the_right,
         _second_best,
+        _coldly(0, 0.01),
+        _coldly(7, 0.02),
         _only_the_last_word_read,
         _one_fewer,
         lambda model, tokenizer, prompt, max_new_tokens=50: "",
