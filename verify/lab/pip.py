@@ -58,8 +58,11 @@ class Pip:
             options: What else to ask of pip.
         """
         bar = "raw" if self.version >= _CAN_TELL_PROGRESS else "off"
-        command = [*self.command, "install", "--require-hashes", "--only-binary", ":all:"]
-        command += ["--no-input", "--no-user", "--progress-bar", bar, *options, "-r", str(lock)]
+        # A lock holds all there is to install. Left to itself, pip asks the index for what one
+        # package wants with an extra, finds a newer version, and refuses it for want of a hash.
+        command = [*self.command, "install", "--no-deps", "--require-hashes"]
+        command += ["--only-binary", ":all:", "--no-input", "--no-user"]
+        command += ["--progress-bar", bar, *options, "-r", str(lock)]
         with log.open("a", encoding="utf-8") as file:
             file.write(f"\n# {time.strftime('%Y-%m-%d %H:%M:%S')} {' '.join(command)}\n")
             told = []
