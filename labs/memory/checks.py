@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 import random
 from typing import Any
 
@@ -452,34 +452,30 @@ def _half_cases(trial: Trial) -> list[tuple[Tensor, str]]:
     65520), and far outside of it.
     """
     draw = trial.random
-    usual = trial.normal(30).abs() + 0.1
-    sign = torch.tensor([1.0, -1.0])[trial.integers(0, 2, 30)]
-    values = usual * sign
+    usual = trial.normal(35).abs() + 0.1
+    values = usual * torch.tensor([1.0, -1.0])[trial.integers(0, 2, 35)]
     held = [0.0, draw.uniform(1e-4, 9e-4), draw.uniform(5e-7, 2e-5), draw.uniform(6.2e-8, 9e-8)]
     held += [side * draw.uniform(6.51e4, 6.54e4) for side in (1, -1)]
     lost = [draw.uniform(6.6e4, 7e4), 10 ** draw.uniform(6, 30), draw.uniform(2e-8, 2.8e-8)]
     lost.append(10 ** draw.uniform(-30, -10))
     cases = [
-        (values, "float16"),
-        (trial.integers(-40, 40, 30) / 4, "float16"),  # exact in float16, zeros likely
+        (_with(draw, values, 1.0), "float16"),
+        (trial.integers(-40, 40, 36) / 4, "float16"),  # exact in float16, zeros likely
         (torch.zeros(6), "float16"),  # as gradients may all be
-        (_with(_with(usual, lost[0]), lost[2]), "bfloat16"),
-        *((_with(values, value), "float16") for value in held),
-        *((_with(values, side * value), "bfloat16") for value in lost for side in (1, -1)),
+        (_with(draw, _with(draw, usual[1:], lost[0]), lost[2]), "bfloat16"),
+        *((_with(draw, values, value), "float16") for value in held),
+        *((_with(draw, values, side * value), "bfloat16") for value in lost for side in (1, -1)),
     ]
-    return [(_shaped(draw, each), truth) for each, truth in cases]
+    shapes = itertools.cycle(draw.sample(((-1,), (-1, 1), (-1, 2), (-1, 2, 3)), 4))
+    return [
+        (each.reshape(shape), truth) for (each, truth), shape in zip(cases, shapes, strict=False)
+    ]
 
 
-def _shaped(draw: random.Random, values: Tensor) -> Tensor:
-    """Return the values as a vector, a matrix or more, where their number allows it."""
-    last = draw.choice([(), (1,), (2,), (2, 3)])
-    return values.reshape(-1, *last) if len(values) % math.prod(last) == 0 else values
-
-
-def _with(values: Tensor, value: float) -> Tensor:
-    """Return ``values`` with one element more, not at an end."""
-    middle = len(values) // 2
-    return torch.cat([values[:middle], torch.tensor([value]), values[middle:]])
+def _with(draw: random.Random, values: Tensor, value: float) -> Tensor:
+    """Return ``values`` with one element more, anywhere but at an end."""
+    place = draw.randint(1, len(values) - 1)
+    return torch.cat([values[:place], torch.tensor([value]), values[place:]])
 
 
 def _spread(values: Tensor) -> str:
