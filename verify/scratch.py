@@ -9,6 +9,7 @@ runs. Shared memory that jobs have in common is looked at too, where files tell 
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import tempfile
 from collections.abc import Iterator
@@ -24,9 +25,10 @@ _NEW_NAMESPACE: Final = 0x0002_0000  # CLONE_NEWNS, unshare(2)
 _NOSUID, _NODEV, _REC, _PRIVATE = 2, 4, 1 << 14, 1 << 18  # mount(2)
 
 
-def folders() -> list[Path]:
-    """Return where slots have their jobs' folders: a container's own, else the temporary one."""
-    return sorted(_SLOTS.iterdir()) if in_image() and _SLOTS.is_dir() else []
+@functools.cache
+def folders() -> tuple[Path, ...]:
+    """Return the folders that a container has for its slots, mounted since its start; else none."""
+    return tuple(sorted(_SLOTS.iterdir())) if in_image() and _SLOTS.is_dir() else ()
 
 
 def folder(slot: int) -> Path:
