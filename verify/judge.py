@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from verify.authoring import Check
 from verify.channel import Channel, ChannelError, Closed, Silent
-from verify.judging import Bench, Verdict, not_run, result
+from verify.judging import Bench, Verdict, not_run, result, waits_for
 from verify.labs import read_lab
 from verify.machine import use_caches
 from verify.plain import Plain
@@ -146,7 +146,7 @@ def _judge(supervisor: Channel, told: dict[str, Any]) -> None:
         if learner.hung:
             hung |= set(check.functions)
             learner.hung = False
-        if verdict.status != "passed" and not verdict.level:
+        if not verdict.holds:
             unmet[check.name] = check.title
         _tell(supervisor, check, verdict)
 
@@ -167,9 +167,8 @@ def _read(learner: Sealed, trouble: str | None) -> Verdict:
 
 def _waits(check: Check, unmet: dict[str, str], hung: set[str], learner: Sealed) -> Verdict | None:
     """Return why ``check`` is not run: what it needs failed, hung before, or time is up."""
-    for needed in (READING, *check.after):
-        if needed in unmet:
-            return not_run("waits", f"first this must hold: {unmet[needed]}")
+    if waits := waits_for((READING, *check.after), unmet):
+        return waits
     for function in check.functions:
         if function in hung:
             return not_run("waits", f"`{function}` did not return when it was asked before")

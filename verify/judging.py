@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import ModuleType, SimpleNamespace
 from typing import Any, Literal
 
@@ -42,10 +42,21 @@ class Verdict:
     seconds: float = 0.0
     level: Literal["advice"] | None = None
 
+    @property
+    def holds(self) -> bool:
+        """Whether checks that need this one may be run."""
+        return self.status == "passed" or self.level is not None
+
 
 def not_run(cause: Literal["waits", "missing"], reason: str) -> Verdict:
     """Return the verdict on a check that waits for another, or for a part that is missing."""
     return Verdict("not_run", cause, f"not run: {reason}")
+
+
+def waits_for(needed: Iterable[str], unmet: dict[str, str]) -> Verdict | None:
+    """Return that a check is not run if one it needs is in ``unmet``, which has titles by name."""
+    title = next((unmet[name] for name in needed if name in unmet), None)
+    return None if title is None else not_run("waits", f"first this must hold: {title}")
 
 
 def result(check: Check, verdict: Verdict) -> dict[str, Plain]:

@@ -18,7 +18,7 @@ from typing import IO, Any
 import msgspec
 
 from verify import describe, walls
-from verify.judging import Bench, not_run, result
+from verify.judging import Bench, not_run, result, waits_for
 from verify.labs import read_lab
 from verify.machine import caches, use_caches
 from verify.results import CheckResult, SkillResult, is_ready
@@ -65,14 +65,13 @@ def events(labs: Path, *, workload: bool, gpu: str | None) -> Iterator[dict[str,
 def _results(bench: Bench, seed: int, *, hidden: bool) -> Iterator[dict[str, Any]]:
     unmet: dict[str, str] = {}
     for check in bench.checks:
-        waits = next((unmet[name] for name in check.after if name in unmet), None)
-        if waits is not None:
-            verdict = not_run("waits", f"first this must hold: {waits}")
+        if waits := waits_for(check.after, unmet):
+            verdict = waits
         elif check.gpu and hidden:
             verdict = not_run("missing", _WORKLOAD)
         else:
             verdict = bench.judge(check, bench.rehearse(), seed)
-        if verdict.status != "passed" and not verdict.level:
+        if not verdict.holds:
             unmet[check.name] = check.title
         yield result(check, verdict)
 
