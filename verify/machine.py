@@ -31,12 +31,17 @@ class Fault(Problem):
 
     @property
     def hint(self) -> str:
-        """Cause and command as the one sentence that a result keeps; `advice` takes it apart."""
-        return f"{self.cause[:1].upper()}{self.cause[1:]}{_TYPE}{self.type_this}"
+        """Cause and command as the one sentence that a result keeps."""
+        return as_hint(self)
 
 
 class Advice(Fault):
     """The machine will do, though not well: shown as advice, and fails nothing."""
+
+
+def as_hint(problem: Problem) -> str:
+    """Return cause and command in the one sentence that a result keeps; `advice` takes it apart."""
+    return f"{problem.cause[:1].upper()}{problem.cause[1:]}{_TYPE}{problem.type_this}"
 
 
 def advice(hint: str) -> tuple[str, str]:

@@ -21,7 +21,8 @@ from verify.lab import exposure, host_room, hub, owner, ports
 from verify.lab.layout import Layout
 from verify.lab.problems import Problem
 from verify.lab.processes import Identity
-from verify.lab.view import Advice, Finding, View
+from verify.lab.view import Finding, View
+from verify.machine import Advice
 
 
 def view(folder: Path, runtime: str = "local", found: Any = NO_DOCKER, **environ: str) -> View:

@@ -9,7 +9,8 @@ from verify.lab import choice
 from verify.lab.host_table import CHECKS, Check
 from verify.lab.layout import here
 from verify.lab.problems import Problem
-from verify.lab.view import Advice, View
+from verify.lab.view import View
+from verify.machine import Advice, as_hint
 from verify.results import CheckResult
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def _look(check: Check, view: View) -> CheckResult:
     else:
         level = "advice" if isinstance(found, Advice) else level
         result = _result(check, level, "failed", found.happened, "environment")
-        result.hint = f"{found.cause[:1].upper()}{found.cause[1:]}. Type: {found.type_this}"
+        result.hint = as_hint(found)
     result.seconds = round(time.monotonic() - began, 4)
     return result
 

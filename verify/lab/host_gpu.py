@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from verify.kinds import Traits, recognise
 from verify.lab import choice
 from verify.lab.problems import Problem
-from verify.lab.view import Advice
+from verify.machine import Advice
 
 if TYPE_CHECKING:
     from verify.lab.view import Finding, View

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from verify.lab.engine_troubles import NoEngine
 from verify.lab.problems import Problem
-from verify.lab.view import Advice
+from verify.machine import Advice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from verify.lab import exposure, gpu, gpu_wiring, host_gpu, host_room, hub, owner
 from verify.lab.engine_troubles import NoEngine, shortfalls
-from verify.lab.view import Advice
+from verify.machine import Advice
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING, Final
 
-from verify.lab.view import Advice
+from verify.machine import Advice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -15,11 +15,10 @@ if TYPE_CHECKING:
     from verify.lab.layout import Layout
 
 Finding = str | Problem | None
-"""What a check found: what holds (a sentence), what does not, or None where there is nothing."""
+"""What a check found: what holds (a sentence), what does not, or None where there is nothing.
 
-
-class Advice(Problem):
-    """What is not well, and fails nothing."""
+`verify.machine.Advice` is what is not well, and fails nothing.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
