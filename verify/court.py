@@ -20,7 +20,7 @@ from verify.job import Abandoned, Job, Slot, Submission, error_result
 from verify.plain import Plain
 from verify.processes import Family
 from verify.requests import Wanted
-from verify.results import CheckResult, SkillResult, is_ready
+from verify.results import CheckResult, SkillResult
 from verify.store import Store
 from verify.text import clean_lines
 
@@ -130,7 +130,7 @@ class Court:
         checks = self._store.results(identity)
         for result in checks:
             turn.tell({"event": "result", "result": msgspec.to_builtins(result)})
-        return _skill(turn, identity, checks, output)
+        return turn.lab.result(checks, job=identity, sha256=turn.submission.sha256, output=output)
 
     def _judge(self, client: Channel, turn: Turn, slot: Slot) -> SkillResult:
         """Judge one submission; each result is on disk before the client is told it."""
@@ -166,22 +166,7 @@ class Court:
         output = clean_lines(job.output)
         with contextlib.suppress(sqlite3.Error):  # left running, the next runner names it
             self._store.finish(identity, output)
-        return _skill(turn, identity, checks, output)
-
-
-def _skill(turn: Turn, job: str, checks: list[CheckResult], output: str) -> SkillResult:
-    lab = turn.lab
-    return SkillResult(
-        skill=lab.skill,
-        title=lab.title,
-        required=lab.required,
-        ready=is_ready(checks),
-        review=lab.review,
-        job=job,
-        exercise_sha256=turn.submission.sha256,
-        checks=checks,
-        output=output,
-    )
+        return turn.lab.result(checks, job=identity, sha256=turn.submission.sha256, output=output)
 
 
 def count_slots() -> int:

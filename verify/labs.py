@@ -9,6 +9,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from verify.results import CheckResult, SkillResult, is_ready
+
 _SKILL = re.compile(r"[a-z][a-z0-9-]{0,40}")
 
 
@@ -64,6 +66,27 @@ class Lab:
     functions: dict[str, str]
     limits: Limits
     exercise: bool = True
+
+    def result(
+        self,
+        checks: list[CheckResult],
+        *,
+        job: str = "",
+        sha256: str | None = None,
+        output: str = "",
+    ) -> SkillResult:
+        """Return what ``checks`` add up to, for an exercise of that hash, if there is one."""
+        return SkillResult(
+            skill=self.skill,
+            title=self.title,
+            required=self.required,
+            ready=is_ready(checks),
+            review=self.review,
+            job=job,
+            exercise_sha256=sha256,
+            checks=checks,
+            output=output,
+        )
 
 
 def find_labs(root: Path) -> list[Lab]:

@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
-import os
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from verify import client, files
+from verify import files, node_process
 from verify.cli import FAULT, READY
 from verify.lab.layout import Layout
 from verify.lab.problems import Problem
@@ -28,8 +24,6 @@ from verify.results import CheckResult, Run
 from verify.show import Screen
 
 SKILL: Final = "environment"
-_SECONDS: Final = 60.0  # then it is ended: a GPU that hangs answers nothing
-_MODULE: Final = "verify.node_checks"
 
 
 class _Silent(Screen):
@@ -59,20 +53,17 @@ class Asked:
 
 
 def run(layout: Layout, asked: Asked) -> int:
-    """Look at this node, show and write what was found, and return the exit code.
-
-    Raises:
-        Problem: there is no environment to look from, or it did not answer in time.
-    """
+    """Look at this node, show and write what was found, and return the exit code."""
     files.require_folders(asked.json, asked.junit)
     began = time.perf_counter()
     screen = (_Silent if asked.quiet else Screen)(color=asked.color)
     try:
         record = look(layout, screen, workload=asked.workload)
     except Problem as problem:
-        if not asked.quiet:
-            raise
-        _say(_line("node", problem.happened, problem.type_this))
+        if asked.quiet:
+            _say(_line("node", problem.happened, problem.type_this))
+        else:
+            screen.problem(problem)
         return problem.code
     files.write(record, asked.json, asked.junit)
     checks = [check for skill in record.skills for check in skill.checks]
@@ -82,9 +73,13 @@ def run(layout: Layout, asked: Asked) -> int:
 
 
 def look(layout: Layout, screen: Screen, *, workload: bool) -> Run:
-    """Return the record of one look at this node."""
+    """Return the record of one look at this node.
+
+    Raises:
+        Problem: there is no environment to look from, or it did not answer in time.
+    """
     outcome = Outcome(screen, {SKILL})
-    with _events(layout, workload=workload) as events:
+    with contextlib.closing(node_process.events(layout, workload=workload)) as events:
         for event in events:
             outcome.take(event)
     return outcome.record(find_labs(layout.labs), practice=False)
@@ -121,42 +116,3 @@ def _say(line: str) -> None:
 
 def _names(checks: list[CheckResult]) -> str:
     return ", ".join(it.name for it in checks if it.status == "failed")
-
-
-@contextlib.contextmanager
-def _events(layout: Layout, *, workload: bool) -> Iterator[Iterator[dict[str, Any]]]:
-    """Yield the events of a process that looks, and end it whatever happens."""
-    python = client.interpreter(layout.python) if layout.holds_keys else None
-    if python is None:
-        raise Problem(
-            "There is no environment of the lab to look from.",
-            cause="the local one was not made, or this is JupyterLab's container",
-            type_this="docker compose run --rm verifier invoke node.check  # on the host; "
-            "or without Docker: invoke lab.up --runtime local",
-        )
-    command = [str(python), "-I", "-m", _MODULE, "--labs", str(layout.labs)]
-    command += ["--gpu-workload"] if workload else []
-    with subprocess.Popen(  # noqa: S603 - the lab's own interpreter and our module
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    ) as process:
-        try:
-            out, errors = process.communicate(timeout=_SECONDS)
-        except subprocess.TimeoutExpired as slow:
-            process.kill()
-            raise Problem(
-                f"The checks did not end within {_SECONDS:.0f} s.",
-                cause="a GPU or a disk does not answer",
-                type_this="nvidia-smi; sudo dmesg | tail -50",
-            ) from slow
-        if process.returncode:
-            told = errors.decode(errors="replace").strip().splitlines()
-            raise Problem(
-                f"The checks ended early: {told[-1] if told else process.returncode}",
-                cause="the lab's environment is not whole",
-                type_this="invoke lab.down && rm -rf .lab/venv && invoke lab.up",
-            )
-    yield (json.loads(line) for line in out.splitlines())

@@ -1,6 +1,7 @@
 """The checks of the machine by themselves: no runner, no learner's process, one JSON a line.
 
-``python -I -m verify.node_checks --labs DIR [--gpu-workload]``: what `verify.node` starts. Its
+``python -I -m verify.node_checks --labs DIR [--gpu-workload] --parent PID``: what
+`verify.node_process` starts, and what ends with it. Its
 lines are the events that a runner tells of the skill ``environment``.
 """
 
@@ -21,7 +22,8 @@ from verify import describe, walls
 from verify.judging import Bench, not_run, result, waits_for
 from verify.labs import read_lab
 from verify.machine import caches, use_caches
-from verify.results import CheckResult, SkillResult, is_ready
+from verify.privileges import die_with
+from verify.results import CheckResult
 from verify.scene import begin_anew
 from verify.text import clean
 
@@ -46,25 +48,17 @@ def events(labs: Path, *, workload: bool, gpu: str | None) -> Iterator[dict[str,
     lab = bench.lab
     yield {"event": "job", "skill": lab.skill, "title": lab.title}
     results: list[CheckResult] = []
-    for each in _results(bench, seed, hidden=gpu is not None and not workload):
-        yield {"event": "result", "result": each}
-        results.append(msgspec.convert(each, CheckResult))
-    skill = SkillResult(
-        skill=lab.skill,
-        title=lab.title,
-        required=lab.required,
-        ready=is_ready(results),
-        review=lab.review,
-        job="",
-        exercise_sha256=None,
-        checks=results,
-    )
-    yield {"event": "skill", "skill": msgspec.to_builtins(skill)}
+    for event in _results(bench, seed, hidden=gpu is not None and not workload):
+        yield event
+        if event["event"] == "result":
+            results.append(msgspec.convert(event["result"], CheckResult))
+    yield {"event": "skill", "skill": msgspec.to_builtins(lab.result(results))}
 
 
 def _results(bench: Bench, seed: int, *, hidden: bool) -> Iterator[dict[str, Any]]:
     unmet: dict[str, str] = {}
     for check in bench.checks:
+        yield {"event": "started", "check": check.name}
         if waits := waits_for(check.after, unmet):
             verdict = waits
         elif check.gpu and hidden:
@@ -73,7 +67,7 @@ def _results(bench: Bench, seed: int, *, hidden: bool) -> Iterator[dict[str, Any
             verdict = bench.judge(check, bench.rehearse(), seed)
         if not verdict.holds:
             unmet[check.name] = check.title
-        yield result(check, verdict)
+        yield {"event": "result", "result": result(check, verdict)}
 
 
 def main(words: list[str]) -> int:
@@ -81,7 +75,9 @@ def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="verify.node_checks", description=__doc__)
     parser.add_argument("--labs", type=Path, required=True)
     parser.add_argument("--gpu-workload", action="store_true")
+    parser.add_argument("--parent", type=int, required=True)
     told = parser.parse_args(words)
+    die_with(told.parent)
     with _alone() as out:
         gpu = describe.gpu()
         if not told.gpu_workload:

@@ -149,7 +149,8 @@ class Screen:
             if len(results) == 1:
                 self._print("not_run", f"{results[0].title} ({reason})")
             else:
-                self._print("not_run", f"{len(results)} checks {reason}")
+                names = ", ".join(result.name for result in results)
+                self._print("not_run", f"{len(results)} checks {reason} ({names})")
         self._waiting.clear()
 
     def _verdict(self, skill: SkillResult) -> None:

@@ -71,7 +71,7 @@ def require_assembler(environ: Mapping[str, str]) -> str:
     """Return Triton's assemblers; raise `Fault` if one is no program, `NotRun` without Triton."""
     spec = importlib.util.find_spec("triton")
     if spec is None or spec.origin is None:
-        raise NotRun("no Triton in this build of torch")
+        raise NotRun("no GPU, and torch for the CPU brings no Triton")
     brought = Path(spec.origin).parent / "backends" / "nvidia" / "bin"
     told = []
     for variable, name in _ASSEMBLERS.items():

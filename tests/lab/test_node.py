@@ -14,9 +14,8 @@ import msgspec
 import pytest
 
 from tests.conftest import PROJECT
-from verify import host_half, node
+from verify import host_half, node, node_process
 from verify.lab.layout import InImage, Layout
-from verify.lab.problems import Problem
 from verify.results import CheckResult, Run
 
 
@@ -83,6 +82,13 @@ def test_everything_is_shown_when_it_is_not_to_be_quiet(
     assert any("No file of torch" in line for line in shown)
 
 
+HANGS = """
+import time
+print('{"event": "started", "check": "bf16_product"}', flush=True)
+time.sleep(60)
+"""
+
+
 def checks_that(folder: Path, code: str) -> Layout:
     """Return a lab whose Python is a program of these lines, whatever it is asked."""
     made = Layout(folder)
@@ -97,12 +103,40 @@ def checks_that(folder: Path, code: str) -> Layout:
 def test_checks_that_hang_are_ended_and_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(node, "_SECONDS", 0.5)
+    monkeypatch.setattr(node_process, "_SECONDS", 0.5)
     began = time.monotonic()
-    code = node.run(checks_that(tmp_path, "import time; time.sleep(60)"), node.Asked(quiet=True))
+    code = node.run(checks_that(tmp_path, HANGS), node.Asked(quiet=True))
     assert time.monotonic() - began < 10
     assert code == 3
-    assert capfd.readouterr().out.startswith("NOT READY: node: The checks did not end within")
+    out = capfd.readouterr().out
+    assert out.startswith("NOT READY: node: The checks did not end within")
+    assert "; the last was of bf16_product; nvidia-smi" in out
+
+
+def test_each_check_is_told_when_it_begins(tmp_path: Path) -> None:
+    events = node_process.events(checks_that(tmp_path, HANGS), workload=False)
+    assert next(events) == {"event": "started", "check": "bf16_product"}
+    events.close()  # it sleeps, and is ended
+
+
+def test_the_checks_end_with_the_command_that_asked_for_them() -> None:
+    code = (
+        "import os; from pathlib import Path\n"
+        "from verify import node_process; from verify.lab.layout import Layout\n"
+        f"events = node_process.events(Layout(Path({str(PROJECT)!r})), workload=False)\n"
+        "next(events)\n"
+        "print(*Path(f'/proc/{os.getpid()}/task/{os.getpid()}/children').read_text().split())\n"
+        "os.kill(os.getpid(), 9)"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=PROJECT)
+    (child,) = done.stdout.split()
+    for _ in range(100):
+        stat = Path(f"/proc/{child}/stat")
+        if not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z":
+            return
+        time.sleep(0.05)
+    pytest.fail("the process that looks outlived the command")
 
 
 def test_checks_that_end_early_are_named_with_their_last_words(
@@ -111,16 +145,16 @@ def test_checks_that_end_early_are_named_with_their_last_words(
     layout = checks_that(tmp_path, "raise SystemExit('ImportError: libtorch.so')")
     assert node.run(layout, node.Asked(quiet=True)) == 3
     assert "ended early: ImportError: libtorch.so" in capfd.readouterr().out
-    with pytest.raises(Problem, match="ended early"):
-        node.run(layout, node.Asked())
+    assert node.run(layout, node.Asked(color=False)) == 3
+    assert "ended early" in capfd.readouterr().err
 
 
 def test_the_gpu_is_computed_on_only_if_asked_for(tmp_path: Path) -> None:
-    layout = checks_that(tmp_path, "import json, sys; print(json.dumps(sys.argv[1:]))")
+    code = "import json, sys; print(json.dumps({'event': 'x', 'words': sys.argv[1:]}))"
+    layout = checks_that(tmp_path, code)
     for workload in (False, True):
-        with node._events(layout, workload=workload) as events:
-            (words,) = events
-        assert ("--gpu-workload" in words) == workload
+        (event,) = node_process.events(layout, workload=workload)
+        assert ("--gpu-workload" in event["words"]) == workload
 
 
 def test_a_container_without_keys_says_where_to_ask(

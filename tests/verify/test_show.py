@@ -59,7 +59,7 @@ def test_checks_that_wait_for_the_same_are_one_line(
         for name in "bc"
     ]
     out = shown(screen, capsys, *waiting, skill(*waiting, ready=False))
-    assert "2 checks not run: first `a` must hold" in out
+    assert "2 checks not run: first `a` must hold (b, c)" in out
 
 
 def test_a_missing_part_is_counted_apart(

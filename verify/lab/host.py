@@ -63,7 +63,7 @@ def _look(check: Check, view: View) -> CheckResult:
     except Problem as problem:  # an engine that ended meanwhile, say
         found = problem
     if found is None:
-        result = _result(check, level, "not_run", check.absent, "missing")
+        result = _result(check, level, "not_run", check.why_not(view), "missing")
     elif isinstance(found, str):
         result = _result(check, level, "passed", found)
     else:

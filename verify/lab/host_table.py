@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from verify.lab.view import Finding, View
 
-_NO_GPU = "not run: no NVIDIA GPU"
+NO_GPU = "not run: no GPU"
 _NO_ENGINE = "not run: no Docker engine; the local runtime needs none"
 _ANY = ("", "")
 
@@ -26,6 +26,7 @@ class Check:
     Attributes:
         needed_by: The runtime and the variant that cannot do without; an empty one: any.
         absent: What is said where there is nothing to look at.
+        gpu: Whether it is of a GPU: where there is none, that is what is said.
         inside: Whether it is to be seen in JupyterLab's container too.
         network: Whether it asks the network.
         advice: Whether it never fails anything.
@@ -39,6 +40,11 @@ class Check:
     inside: bool = False
     network: bool = False
     advice: bool = False
+    gpu: bool = False
+
+    def why_not(self, view: View) -> str:
+        """Return what is said where there was nothing to look at."""
+        return NO_GPU if self.gpu and not view.seen.gpu.card else self.absent
 
 
 def _engine(view: View) -> Finding:
@@ -108,22 +114,25 @@ CHECKS = (
         "host_driver",
         f"The NVIDIA driver is loaded, and is R{gpu.DRIVER_FLOOR} or newer.",
         ("", "gpu"),
-        _NO_GPU,
+        "",
         _driver,
+        gpu=True,
     ),
     Check(
         "host_kind",
         "The GPU is of a kind that CUDA 13 and bfloat16 know.",
         ("", "gpu"),
-        f"{_NO_GPU} whose name is known",
+        "not run: the driver does not tell the GPU's name",
         host_gpu.kind,
+        gpu=True,
     ),
     Check(
         "host_toolkit",
         "Docker can hand the GPU to a container.",
         ("compose", "gpu"),
-        f"{_NO_GPU}, or no Docker engine that could",
+        "not run: no Docker engine that could, or what CDI says is stale",
         _toolkit,
+        gpu=True,
     ),
     Check(
         "host_cdi",
@@ -131,14 +140,16 @@ CHECKS = (
         ("compose", "gpu"),
         "not run: no CDI specification of an NVIDIA GPU",
         _fresh,
+        gpu=True,
     ),
     Check(
         "host_gpu_used",
         "The lab computes on the GPU that is here.",
         _ANY,
-        f"{_NO_GPU} that could be used",
+        "not run: it cannot be used, for which another check has the reason",
         host_gpu.used,
         advice=True,
+        gpu=True,
     ),
     Check(
         "host_disks",

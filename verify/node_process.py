@@ -1,0 +1,110 @@
+"""The process that looks at this node: its events as they come, and its end, whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import subprocess
+import tempfile
+import time
+from collections.abc import Generator, Iterator
+from typing import IO, Any, Final
+
+from verify import client
+from verify.lab.layout import Layout
+from verify.lab.problems import Problem
+
+_SECONDS: Final = 60.0  # then it is ended: a GPU that hangs answers nothing
+_ENDS: Final = 2.0  # seconds that it is given to be gone
+_MODULE: Final = "verify.node_checks"
+
+
+def events(layout: Layout, *, workload: bool) -> Generator[dict[str, Any]]:
+    """Yield the events of a process that looks at this node; close it, and the process ends.
+
+    Args:
+        layout: Where the lab is, and the interpreter to look with.
+        workload: Whether to compute on the GPU.
+
+    Raises:
+        Problem: there is no environment to look from, or it did not answer in time.
+    """
+    deadline = time.monotonic() + _SECONDS
+    doing = "the libraries"
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(  # noqa: S603 - the lab's own interpreter and our module
+            _command(layout, workload=workload),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        try:
+            assert process.stdout is not None
+            for line in _lines(process.stdout, deadline):
+                event = json.loads(line)
+                doing = event.get("check", doing)
+                yield event
+            process.wait(max(deadline - time.monotonic(), 0))
+        except (TimeoutError, subprocess.TimeoutExpired) as slow:
+            raise _hung(doing) from slow
+        finally:
+            _end(process)
+        if process.returncode:
+            raise _ended(process.returncode, errors)
+
+
+def _lines(stream: IO[bytes], deadline: float) -> Iterator[bytes]:
+    """Yield whole lines as they come; raise `TimeoutError` when the time is up."""
+    rest = b""
+    while True:
+        if not select.select([stream], [], [], max(deadline - time.monotonic(), 0))[0]:
+            raise TimeoutError
+        came = os.read(stream.fileno(), 1 << 16)
+        if not came:
+            return
+        *lines, rest = (rest + came).split(b"\n")
+        yield from lines
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End it; one that waits for a device may outlive even that, and is not waited for."""
+    process.kill()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_ENDS)
+    assert process.stdout is not None
+    process.stdout.close()
+
+
+def _command(layout: Layout, *, workload: bool) -> list[str]:
+    python = client.interpreter(layout.python) if layout.holds_keys else None
+    if python is None:
+        raise Problem(
+            "There is no environment of the lab to look from.",
+            cause="the local one was not made, or this is JupyterLab's container",
+            type_this="docker compose run --rm verifier invoke node.check  # on the host; "
+            "or without Docker: invoke lab.up --runtime local",
+        )
+    command = [str(python), "-I", "-m", _MODULE, "--labs", str(layout.labs)]
+    command += ["--parent", str(os.getpid())]
+    return command + (["--gpu-workload"] if workload else [])
+
+
+def _hung(doing: str) -> Problem:
+    return Problem(
+        f"The checks did not end within {_SECONDS:.0f} s; the last was of {doing}.",
+        cause="a GPU or a disk does not answer",
+        type_this="nvidia-smi; sudo dmesg | tail -50",
+    )
+
+
+def _ended(code: int, errors: IO[bytes]) -> Problem:
+    errors.seek(0)
+    told = errors.read().decode(errors="replace").strip().splitlines()
+    return Problem(
+        f"The checks ended early: {told[-1] if told else code}",
+        cause="the lab's environment is not whole",
+        type_this="invoke lab.down && rm -rf .lab/venv && invoke lab.up",
+    )
