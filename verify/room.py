@@ -65,10 +65,10 @@ def main_memory(proc: Path = PROC, root: Path = GROUPS) -> Free:
 def gpu_memory() -> Free:
     """Return what is free of the first GPU's memory.
 
-    On a unified memory the driver's number leaves out what the page cache would give back, so it
-    is too small, and NVML has none at all: MemAvailable is what counts there, see
-    https://github.com/ggml-org/llama.cpp/pull/17368. A container's limit does not see what CUDA
-    allocates, so it is not asked.
+    On a unified memory the driver's number is MemFree, without what the page cache would give back
+    (measured: https://github.com/unslothai/unsloth/pull/10704), and NVML has none at all:
+    MemAvailable counts there (https://docs.nvidia.com/dgx/dgx-spark/known-issues.html). A
+    container's limit does not see what CUDA allocates, so it is not asked.
     """
     if torch.cuda.get_device_properties(0).is_integrated:
         return machine_memory()

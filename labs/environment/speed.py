@@ -15,6 +15,7 @@ from torch import Tensor
 from verify import kinds
 from verify.computing import computing, device, where
 from verify.machine import Advice
+from verify.room import gpu_memory
 
 # On a GPU large enough for its memory and its many cores to count, on a CPU quick.
 _SIDE = {"cuda": 8192, "cpu": 512}
@@ -50,7 +51,7 @@ def copies() -> str:
     place = device()
     count = _BYTES[place.type] // 4
     if place.type == "cuda":
-        count = min(count, torch.cuda.mem_get_info()[0] // 32)
+        count = min(count, gpu_memory().bytes // 32)
     source = torch.ones(count, device=place)
     target = torch.empty_like(source)
     with computing("Measuring memory"):

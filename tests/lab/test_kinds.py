@@ -9,7 +9,7 @@ import pytest
 from verify.kinds import Traits, card, is_wsl, known, recognise
 
 CARDS = {
-    "NVIDIA GB10": 125,
+    "NVIDIA GB10": 95,
     "NVIDIA GB200": 1822,
     "NVIDIA B200": 1745,
     "NVIDIA B300 SXM6 AC": 1769,
@@ -17,19 +17,24 @@ CARDS = {
     "NVIDIA H200": 794,
     "NVIDIA H100 80GB HBM3": 794,
     "NVIDIA H100 PCIe": 756,
-    "NVIDIA H100 NVL": 756,
+    "NVIDIA H100 NVL": 835,
+    "NVIDIA H200 NVL": 835,
     "NVIDIA A100-SXM4-40GB": 271,
+    "NVIDIA A100-SXM4-80GB": 271,
+    "NVIDIA A100-PCIE-40GB": 253,
     "NVIDIA A100 80GB PCIe": 253,
+    "NVIDIA A10": 125,
     "NVIDIA L4": 121,
     "NVIDIA L40S": 362,
+    "NVIDIA RTX 6000 Ada Generation": 364,
     "NVIDIA GeForce RTX 5090": 209,
     "NVIDIA GeForce RTX 4090": 165,
     "NVIDIA GeForce RTX 3090": 71,
-    "NVIDIA RTX PRO 6000 Blackwell Workstation Edition": 503,
+    "NVIDIA RTX PRO 6000 Blackwell Workstation Edition": 504,
 }
 UNKNOWN = (
     *("NVIDIA GeForce RTX 4090 Laptop GPU", "NVIDIA GeForce RTX 5090 D", "NVIDIA L40"),
-    *("Tesla T4", "NVIDIA A10", "NVIDIA H20", "NVIDIA RTX PRO 6000 Blackwell Max-Q"),
+    *("Tesla T4", "NVIDIA A10G", "NVIDIA H20", "NVIDIA RTX PRO 6000 Blackwell Max-Q"),
 )
 
 
@@ -40,6 +45,16 @@ def test_a_cards_numbers_are_its_own(name: str) -> None:
     assert found.tflops == CARDS[name]
 
 
+def test_a_cards_memory_is_that_of_its_size() -> None:
+    told = {name: found.gb_per_s for name in CARDS if "A100" in name and (found := card(name))}
+    assert told == {
+        "NVIDIA A100-SXM4-40GB": 1555,
+        "NVIDIA A100-SXM4-80GB": 2039,
+        "NVIDIA A100-PCIE-40GB": 1555,
+        "NVIDIA A100 80GB PCIe": 1935,
+    }
+
+
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_of_others_nothing_is_expected(name: str) -> None:
     assert card(name) is None
@@ -48,7 +63,7 @@ def test_of_others_nothing_is_expected(name: str) -> None:
 def test_every_number_has_a_source() -> None:
     assert all("https://" in it.source for it in known().card)
     assert all("https://" in it.source for it in known().kind if it.card)
-    assert len(known().card) == len(set(CARDS.values())) + 1  # two kinds of H100 and H200: 794
+    assert {card(name) for name in CARDS} == set(known().card), "each is tried above"
 
 
 def test_tolerances_are_shares() -> None:
