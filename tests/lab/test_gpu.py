@@ -24,6 +24,16 @@ LIST = 'time="..." level=info msg="Found 3 CDI devices"\nnvidia.com/gpu=0\nnvidi
 SPECIFICATION = "kind: nvidia.com/gpu\ndevices: [{name: all, containerEdits: {}}]\n"
 
 
+def query(driver: str, *names: str) -> str:
+    """Return what of ``nvidia-smi -q -x`` says who is there."""
+    rows = [
+        f'<gpu id="00000000:0{place}:00.0"><product_name>{name}</product_name></gpu>'
+        for place, name in enumerate(names)
+    ]
+    told = f"<driver_version>{driver}</driver_version>{''.join(rows)}"
+    return f'<?xml version="1.0" ?>\n<nvidia_smi_log>{told}</nvidia_smi_log>\n'
+
+
 class Tools:
     """Commands that say what they are told to, and remember that they were asked."""
 
@@ -78,7 +88,7 @@ class TestAMachineWithoutOne:
 class TestAMachineWithOne:
     def test_a_spark(self, tmp_path: Path) -> None:
         files = {"proc__driver__nvidia__version": SPARK, "etc__cdi__nvidia.yaml": SPECIFICATION}
-        tools = Tools(nvidia_smi="NVIDIA GB10, 580.159.03\n", nvidia_ctk=CTK, cdi_list=LIST)
+        tools = Tools(nvidia_smi=query("580.159.03", "NVIDIA GB10"), nvidia_ctk=CTK, cdi_list=LIST)
         found = gpu.look(machine(with_card(tmp_path), **files), tools)
         assert (found.name, found.driver, found.toolkit) == ("NVIDIA GB10", "580.159.03", "1.18.0")
         assert found.listed == {"nvidia.com/gpu=0", "nvidia.com/gpu=all"}
@@ -86,12 +96,12 @@ class TestAMachineWithOne:
         assert gpu.driver_problem(found) is None
 
     def test_several_cards_have_several_names(self, tmp_path: Path) -> None:
-        tools = Tools(nvidia_smi="NVIDIA H200, 580.95.05\nNVIDIA H200, 580.95.05\n")
+        tools = Tools(nvidia_smi=query("580.95.05", "NVIDIA H200", "NVIDIA H200"))
         found = gpu.look(machine(tmp_path, proc__driver__nvidia__version=SPARK), tools)
         assert found.names == ("NVIDIA H200", "NVIDIA H200")
 
     def test_under_wsl_only_the_tool_knows_the_driver(self, tmp_path: Path) -> None:
-        tools = Tools(nvidia_smi="NVIDIA GeForce RTX 4070, 581.29\n")
+        tools = Tools(nvidia_smi=query("581.29", "NVIDIA GeForce RTX 4070"))
         found = gpu.look(machine(tmp_path, dev__dxg=""), tools)
         assert (found.wsl, found.driver, found.toolkit) == (True, "581.29", None)
         assert gpu.driver_problem(found) is None

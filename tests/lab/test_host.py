@@ -105,7 +105,14 @@ def test_a_failure_says_what_happened_why_and_what_to_type() -> None:
     assert result.evidence == "probe"
 
 
-OF_A_GPU = {"host_driver", "host_kind", "host_toolkit", "host_cdi", "host_gpu_used"}
+OF_A_GPU = {
+    "host_driver",
+    "host_kind",
+    "host_gpu_health",
+    "host_toolkit",
+    "host_cdi",
+    "host_gpu_used",
+}
 
 
 def test_what_is_not_there_and_not_needed_is_no_failure() -> None:

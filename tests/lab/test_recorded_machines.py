@@ -74,7 +74,7 @@ def the_gpu(name: str) -> Gpu:
 def test_each_kind_has_a_machine() -> None:
     assert set(ALL) == set(KINDS)
     told = {kind.name for kind in known().kind} - set(KINDS.values())
-    assert told == {"Turing", "aarch64 without a GPU"}  # tests/lab/test_kinds.py has these
+    assert told == {"Turing", "aarch64 without a GPU"}  # test_smi and test_recorded_tools have them
 
 
 def test_each_says_where_it_is_from() -> None:

@@ -27,6 +27,8 @@ CASES = {
     "runtime-unknown": ("does not know the runtime nvidia", "not told of it", CONFIGURE),
     "driver-not-loaded": ("driver is not loaded", "kernel", "modprobe nvidia"),
     "driver-mismatch": ("two versions", "upgraded", "sudo reboot"),
+    "no-devices": ("finds no GPU that answers", "fell off the bus", "dmesg"),
+    "wsl-blocked": ("Windows does not let", "WSL", "wsl.exe --shutdown"),
     "libraries-gone": ("driver's libraries", "config.toml", "nvidia-smi"),
     "gpu-lost": ("lost the GPU", "systemd was reloaded", "invoke lab.down && invoke lab.up"),
     "selinux": ("may not use the GPU", "SELinux", "setsebool"),

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.conftest import PROJECT
 from tests.labs.test_environment import (
     GIB,
     a_gpu,
@@ -269,6 +270,16 @@ def test_pages_that_the_cache_has_are_not_free_to_cuda(
     (tmp_path / "meminfo").write_text(SPARK_FULL.format(available=available, swap=16777212))
     a_gpu(monkeypatch, unified=unified)
     assert outcome(lambda: room.require_free_pages(tmp_path)) == expected
+
+
+def test_a_spark_whose_page_cache_is_full_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As one said it: 3 of 38 GiB are free at once."""
+    recorded = PROJECT / "tests" / "lab" / "recorded" / "proc" / "gb10.meminfo.txt"
+    (tmp_path / "meminfo").write_text(recorded.read_text().partition("\n")[2])
+    a_gpu(monkeypatch, unified=True)
+    assert outcome(lambda: room.require_free_pages(tmp_path)) == "advice"
 
 
 @pytest.mark.parametrize(

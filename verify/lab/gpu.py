@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from verify.lab import cdi, toolkit_errors
+from verify.lab import cdi, smi, toolkit_errors
 from verify.lab.engine_troubles import numbers
 from verify.lab.problems import Problem
 
@@ -50,6 +50,7 @@ class Gpu:
         card: Whether there is one, driver or not.
         names: What the driver calls them.
         driver: The version of the driver that is loaded, or None.
+        told: What nvidia-smi says of each.
         trouble: What nvidia-smi said where it failed on a machine with a GPU.
         wsl: Whether the driver is that of a Windows below us.
         toolkit: The version of NVIDIA's container toolkit, or None.
@@ -60,6 +61,7 @@ class Gpu:
     card: bool = False
     names: tuple[str, ...] = ()
     driver: str | None = None
+    told: smi.Told = dataclasses.field(default_factory=smi.Told)
     trouble: str = ""
     wsl: bool = False
     toolkit: str | None = None
@@ -89,17 +91,17 @@ def look(root: Path = Path("/"), said: Callable[[Sequence[str]], Said] | None = 
     loaded = driver_version(_text(root / "proc/driver/nvidia/version"))
     if not (wsl or loaded or _has_card(root)):
         return Gpu()
-    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
-    smi = said(query) if wsl or loaded else Said(None)
-    rows = [line.rsplit(",", 1) for line in smi.text.splitlines() if smi.code == 0 and "," in line]
-    if wsl and smi.code is None:
+    answer = said(smi.QUERY) if wsl or loaded else Said(None)
+    told = smi.read(answer.text)
+    if wsl and answer.code is None:
         return Gpu()  # a Windows without such a GPU has that device too, but not this tool
     toolkit = toolkit_version(said(["nvidia-ctk", "--version"]).text)
     return Gpu(
         card=True,
-        names=tuple(row[0].strip() for row in rows),
-        driver=loaded or (rows[0][1].strip() if rows else None),
-        trouble=smi.text.strip() if smi.code else "",
+        names=tuple(report.name for report in told.reports),
+        driver=loaded or told.driver,
+        told=told,
+        trouble=answer.text.strip() if answer.code else "",
         wsl=wsl,
         toolkit=toolkit,
         listed=listed(said(["nvidia-ctk", "cdi", "list"]).text) if toolkit else frozenset(),
@@ -128,7 +130,7 @@ def driver_problem(gpu: Gpu) -> Problem | None:
     """Return why the driver is of no use for the lab, or None."""
     if not gpu.card:
         return None
-    if gpu.trouble:
+    if gpu.trouble and not gpu.told.reports:
         return toolkit_errors.diagnose(gpu.trouble) or Problem(
             f"nvidia-smi fails: {gpu.trouble.splitlines()[0]}",
             cause="the driver is not whole, or the GPU is not well",

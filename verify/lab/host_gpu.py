@@ -1,11 +1,11 @@
-"""The GPU as its kind: whether the lab's CUDA knows it, and whether the lab computes on it."""
+"""The GPU: whether the lab's CUDA knows its kind, whether it is well, and whether it is used."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from verify.kinds import Traits, recognise
-from verify.lab import choice
+from verify.lab import choice, smi
 from verify.lab.problems import Problem
 from verify.machine import Advice
 
@@ -37,6 +37,12 @@ def kind(view: View) -> Finding:
             type_this=_ON_CPU,
         )
     return f"{found.name} under Windows (WSL 2)" if gpu.wsl else found.name
+
+
+def health(view: View) -> Finding:
+    """Return that the counters of all GPUs tell of no fault, or what they tell of."""
+    told = view.seen.gpu.told
+    return smi.trouble(told) or smi.summary(told)
 
 
 def used(view: View) -> Finding:

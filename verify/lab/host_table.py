@@ -127,6 +127,14 @@ CHECKS = (
         gpu=True,
     ),
     Check(
+        "host_gpu_health",
+        "The GPUs' own counters tell of no fault.",
+        ("", "gpu"),
+        "not run: the driver counts no faults for this GPU",
+        host_gpu.health,
+        gpu=True,
+    ),
+    Check(
         "host_toolkit",
         "Docker can hand the GPU to a container.",
         ("compose", "gpu"),

@@ -110,6 +110,18 @@ TABLE: Final = (
         "sudo modprobe nvidia && nvidia-smi  # if that fails: sudo reboot, or install it again",
     ),
     _known(
+        r"no devices were found",
+        "The NVIDIA driver runs, and finds no GPU that answers.",
+        "the GPU fell off the bus, or this driver does not know it",
+        "sudo dmesg | grep -iE 'nvrm|xid'  # which says why; then: sudo reboot",
+    ),
+    _known(
+        r"GPU access blocked by the operating system",
+        "Windows does not let this Linux have the GPU.",
+        "its driver was upgraded or stopped below a running WSL, or is older than this WSL",
+        "wsl.exe --shutdown  # then open it again; and: wsl.exe --update",
+    ),
+    _known(
         r"libnvidia-ml\.so\.1: cannot open shared object file",
         "The NVIDIA driver's libraries are not where the container toolkit looks.",
         "only the driver's kernel part is installed; or root= in "
