@@ -1,8 +1,8 @@
 """The checks of the machine by themselves: no runner, no learner's process, one JSON a line.
 
-``python -I -m verify.node_checks --labs DIR [--gpu-workload] --parent PID``: what
-`verify.node_process` starts, and what ends with it. Its
-lines are the events that a runner tells of the skill ``environment``.
+``python -I -m verify.node_checks --labs DIR [--gpu-workload] [--parent PID]``: what
+`verify.node_process` starts, and what ends with it. Its lines are the events that a runner tells of
+the skill ``environment``.
 """
 
 from __future__ import annotations
@@ -75,9 +75,10 @@ def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="verify.node_checks", description=__doc__)
     parser.add_argument("--labs", type=Path, required=True)
     parser.add_argument("--gpu-workload", action="store_true")
-    parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--parent", type=int, metavar="PID", help="end with this process")
     told = parser.parse_args(words)
-    die_with(told.parent)
+    if told.parent is not None:
+        die_with(told.parent)
     with _alone() as out:
         gpu = describe.gpu()
         if not told.gpu_workload:
