@@ -56,7 +56,7 @@ def companions_fit(trial: Trial) -> str:  # noqa: ARG001
     return fits.require_companions()
 
 
-@check(review="Libraries", evidence="probe")
+@check(review="Libraries", evidence="probe", after=("libraries_as_locked",))
 def bitsandbytes_loaded(trial: Trial) -> str:  # noqa: ARG001
     """The native library of bitsandbytes is there, for what computes here."""
     return fits.require_bitsandbytes()
@@ -106,20 +106,20 @@ def kernel_compiled(trial: Trial) -> str:
     return compiled.compile_one(trial.normal(1000), trial.normal(1000))
 
 
-@check(review="Four and eight bits", evidence="probe")
+@check(review="Four and eight bits", evidence="probe", after=("bitsandbytes_loaded",))
 def nf4_round_trip(trial: Trial) -> str:
     """Weights that bitsandbytes packs into NF4 come back as near as NF4 allows."""
     return fewbits.pack(trial.normal(64, 64))
 
 
-@check(review="Four and eight bits", evidence="probe")
+@check(review="Four and eight bits", evidence="probe", after=("bitsandbytes_loaded",))
 def nf4_product(trial: Trial) -> str:
     """A product with weights in NF4 is right, and so is its gradient."""
     inputs, weights, gradient = trial.normal(16, 128), trial.normal(64, 128), trial.normal(16, 64)
     return fewbits.multiply(inputs, weights, gradient)
 
 
-@check(review="Four and eight bits", evidence="probe")
+@check(review="Four and eight bits", evidence="probe", after=("bitsandbytes_loaded",))
 def eight_bit_step(trial: Trial) -> str:
     """An optimizer that remembers in 8 bits steps as one with 32 does, nearly."""
     return fewbits.step(trial.normal(64, 64), trial.normal(2, 64, 64))
