@@ -11,6 +11,7 @@ from verify.results import Environment
 from verify.walls import Walls
 
 _TOLD = ("torch", "transformers", "datasets", "peft", "accelerate", "bitsandbytes")
+_SECONDS = 5.0  # nvidia-smi wakes the driver where nothing keeps it awake
 
 
 def environment(runtime: str, walls: Walls) -> Environment:
@@ -46,9 +47,11 @@ def gpu() -> str | None:
             ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"],  # noqa: S607
             capture_output=True,
             text=True,
-            timeout=10,
+            timeout=_SECONDS,
             check=True,
         )
+    except subprocess.TimeoutExpired:
+        return "an NVIDIA GPU that does not answer"
     except (OSError, subprocess.SubprocessError):
         return None
     return answer.stdout.strip().splitlines()[0] if answer.stdout.strip() else None

@@ -14,6 +14,8 @@ ENVIRONMENT: Final = "environment"
 CACHES: Final = ("HOME", "HF_HOME", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")
 """Variables of the runner that its checks of the machine may see, and no learner's process."""
 
+TEMPORARY: Final = "/tmp"  # noqa: S108 - where libraries write unless they are told otherwise
+
 _TYPE: Final = ". Type: "
 
 
@@ -57,7 +59,7 @@ def caches() -> dict[str, str]:
     that one is full.
     """
     named = {name: os.environ[name] for name in CACHES if os.environ.get(name)}
-    return {"TMPDIR": os.environ.get("TMPDIR") or tempfile.gettempdir(), **named}
+    return {"TMPDIR": os.environ.get("TMPDIR") or TEMPORARY, **named}
 
 
 def use_caches(told: dict[str, str]) -> None:

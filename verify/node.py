@@ -59,7 +59,8 @@ def run(layout: Layout, asked: Asked) -> int:
     screen = (_Silent if asked.quiet else Screen)(color=asked.color)
     try:
         record = look(layout, screen, workload=asked.workload)
-    except Problem as problem:
+    except (Problem, OSError) as error:
+        problem = error if isinstance(error, Problem) else _unreadable(error)
         if asked.quiet:
             _say(_line("node", problem.happened, problem.type_this))
         else:
@@ -107,9 +108,17 @@ def _line(name: str, happened: str, fix: str) -> str:
     return f"NOT READY: {name}: {told}" + (f"; {fix}" if fix else "")
 
 
+def _unreadable(error: OSError) -> Problem:
+    return Problem(
+        f"The lab cannot be looked at: {error}.",
+        cause="a disk fails, or a part of the lab is another user's",
+        type_this="ls -l .lab  # and the same as the user who made the lab",
+    )
+
+
 def _say(line: str) -> None:
-    """Print one line as it is, however wide; who reads it may have left."""
-    with contextlib.suppress(BrokenPipeError):
+    """Print one line as it is, however wide; who reads it may have left, or never was there."""
+    with contextlib.suppress(OSError, AttributeError):
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
 

@@ -7,7 +7,6 @@ import json
 import os
 import select
 import subprocess
-import tempfile
 import time
 from collections.abc import Generator, Iterator
 from typing import IO, Any, Final
@@ -16,7 +15,9 @@ from verify import client
 from verify.lab.layout import Layout
 from verify.lab.problems import Problem
 
-_SECONDS: Final = 60.0  # then it is ended: a GPU that hangs answers nothing
+_SECONDS: Final = 40.0
+"""Then it is ended: a GPU that hangs answers nothing. With what the host's half takes at most it
+stays below the 60 s after which Slurm ends a health check, and drains nothing."""
 _ENDS: Final = 2.0  # seconds that it is given to be gone
 _MODULE: Final = "verify.node_checks"
 
@@ -33,7 +34,7 @@ def events(layout: Layout, *, workload: bool) -> Generator[dict[str, Any]]:
     """
     deadline = time.monotonic() + _SECONDS
     doing = "the libraries"
-    with tempfile.TemporaryFile() as errors:
+    with os.fdopen(os.memfd_create("errors"), "w+b") as errors:  # there may be no folder for it
         process = subprocess.Popen(  # noqa: S603 - the lab's own interpreter and our module
             _command(layout, workload=workload),
             stdin=subprocess.DEVNULL,
@@ -103,6 +104,12 @@ def _hung(doing: str) -> Problem:
 def _ended(code: int, errors: IO[bytes]) -> Problem:
     errors.seek(0)
     told = errors.read().decode(errors="replace").strip().splitlines()
+    if told and told[-1].startswith("PermissionError"):
+        return Problem(
+            f"The checks may not be read by you: {told[-1]}",
+            cause="they hold the labs' keys, which are for root alone, or are another user's",
+            type_this="the same as root, or as the user who made the lab",
+        )
     return Problem(
         f"The checks ended early: {told[-1] if told else code}",
         cause="the lab's environment is not whole",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from verify.lab.layout import Layout
-from verify.machine import Fault
+from verify.machine import TEMPORARY, Fault
 
 _BELOW_HOME = {"HF_HOME": ".cache/huggingface", "TRITON_CACHE_DIR": ".triton/cache"}
 _LOADS_CODE = ("TMPDIR", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")
@@ -20,7 +20,7 @@ def caches(environ: Mapping[str, str], layout: Layout) -> dict[str, Path]:
     In the runner's container it is the temporary folder alone: all else is read-only there, and a
     job has its home and its caches in that one.
     """
-    temporary = Path(environ.get("TMPDIR") or tempfile.gettempdir())
+    temporary = Path(environ.get("TMPDIR") or TEMPORARY)
     found = {"TMPDIR": temporary}
     if layout.manifest.exists():
         return found
@@ -35,9 +35,16 @@ def caches(environ: Mapping[str, str], layout: Layout) -> dict[str, Path]:
 def require_writable(found: Mapping[str, Path]) -> str:
     """Return the folders; raise `Fault` with the first in which a file cannot be made, or loaded.
 
-    A folder that is not there yet is judged by the nearest that is: the library will make it.
+    A folder that is not there yet is judged by the nearest that is: the library will make it. Not
+    so the one for temporary files: where it is not, each program takes another, or fails.
     """
     for name, folder in found.items():
+        if name == "TMPDIR" and not folder.is_dir():
+            raise Fault(
+                f"TMPDIR names {folder}, which is no folder.",
+                "it was set for another machine, or for a job that has ended",
+                "unset TMPDIR  # or: mkdir -p $TMPDIR",
+            )
         there = next(it for it in (folder, *folder.parents) if it.exists())
         try:
             with tempfile.NamedTemporaryFile(dir=there, prefix=".environment-") as file:

@@ -174,6 +174,13 @@ class TestTheDriver:
         assert happened in problem.happened
         assert problem.type_this
 
+    def test_a_tool_that_does_not_answer_is_a_complaint(self, tmp_path: Path) -> None:
+        root = machine(tmp_path, proc__driver__nvidia__version=SPARK)
+        silent = Tools(nvidia_smi=Said(None, "it did not answer within 10 s"))
+        problem = gpu.driver_problem(gpu.look(root, silent))
+        assert problem is not None
+        assert problem.happened == "nvidia-smi fails: it did not answer within 10 s"
+
     def test_a_tool_that_is_not_there_is_no_complaint(self, tmp_path: Path) -> None:
         root = machine(tmp_path, proc__driver__nvidia__version=SPARK)
         found = gpu.look(root, Tools())
@@ -209,4 +216,4 @@ def test_a_command_that_does_not_end_is_given_up(
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setattr(gpu, "_SECONDS", 0.2)
-    assert gpu._said(["nvidia-smi"]).code is None
+    assert gpu._said(["nvidia-smi"]) == Said(None, "it did not answer within 0 s")

@@ -126,6 +126,18 @@ def test_what_is_not_there_and_not_needed_is_no_failure() -> None:
     assert all(it.message for it in results.values())
 
 
+def test_what_is_another_users_is_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As cron runs it for a user who did not make the lab."""
+
+    def closed(_: Layout) -> Any:
+        raise PermissionError(13, "Permission denied", "/opt/lab/.lab/run/jupyter.json")
+
+    monkeypatch.setattr(exposure.jupyter, "service", closed)
+    result = checked(NO_DOCKER)["host_jupyter"]
+    assert (result.status, result.cause) == ("not_run", "missing")
+    assert result.message == "not run: /opt/lab/.lab/run/jupyter.json is another user's"
+
+
 def test_what_holds_says_what_it_saw() -> None:
     results = checked(GOOD, gb10())
     assert results["host_engine"].message == "Docker Engine 28.5.2+dfsg4 (amd64, cgroup v1)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -147,6 +148,41 @@ def test_checks_that_end_early_are_named_with_their_last_words(
     assert "ended early: ImportError: libtorch.so" in capfd.readouterr().out
     assert node.run(layout, node.Asked(color=False)) == 3
     assert "ended early" in capfd.readouterr().err
+
+
+def test_checks_that_may_not_be_read_are_for_their_owner(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    layout = checks_that(tmp_path, "raise PermissionError(13, 'Permission denied', '/opt/lab')")
+    assert node.run(layout, node.Asked(quiet=True)) == 3
+    assert "as root, or as the user who made the lab" in capfd.readouterr().out
+
+
+def test_a_folder_that_cannot_be_read_is_one_line_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def unread(*_: Any, **__: Any) -> Any:
+        raise OSError(5, "Input/output error", "/opt/lab")
+
+    monkeypatch.setattr(node, "look", unread)
+    assert node.run(Layout(tmp_path), node.Asked(quiet=True)) == 3
+    line = capfd.readouterr().out
+    assert line.startswith("NOT READY: node: The lab cannot be looked at: [Errno 5] Input/output")
+
+
+def test_where_nobody_listens_the_code_is_told_all_the_same() -> None:
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from verify import node; from verify.lab.layout import Layout\n"
+        "sys.exit(node.run(Layout(Path('/nowhere')), node.Asked(quiet=True)))"
+    )
+    command = [sys.executable, "-c", code]
+    for closed in (">&-", ">/dev/full"):
+        shell = f"exec {shlex.join(command)} {closed}"
+        done = subprocess.run(
+            ["sh", "-c", shell], cwd=PROJECT, stderr=subprocess.PIPE, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (3, ""), closed
 
 
 def test_the_gpu_is_computed_on_only_if_asked_for(tmp_path: Path) -> None:

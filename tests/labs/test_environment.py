@@ -33,7 +33,7 @@ from verify.judging import Bench, Verdict
 from verify.lab import locks
 from verify.lab.layout import Layout
 from verify.labs import find_labs
-from verify.machine import Fault, advice
+from verify.machine import Fault, advice, caches
 from verify.results import is_ready
 from verify.room import machine_memory
 from verify.trial import NotRun
@@ -699,6 +699,21 @@ def test_in_the_runners_container_it_is_the_temporary_folder_alone(tmp_path: Pat
     (tmp_path / "manifest.json").touch()
     environ = {"HOME": "/h", "TMPDIR": "/t", "HF_HOME": "/home/lab/hf"}
     assert folders.caches(environ, Layout(tmp_path)) == {"TMPDIR": Path("/t")}
+
+
+def test_temporary_files_are_in_tmp_unless_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where that one is full Python takes another without a word, and other programs fail."""
+    monkeypatch.setattr(folders.tempfile, "tempdir", "/var/tmp")
+    monkeypatch.delenv("TMPDIR", raising=False)
+    assert folders.caches({"HOME": "/h"}, Layout(Path("/nowhere")))["TMPDIR"] == Path("/tmp")
+    assert caches()["TMPDIR"] == "/tmp"
+
+
+def test_a_folder_for_temporary_files_must_be_there(tmp_path: Path) -> None:
+    folders.require_writable({"TMPDIR": tmp_path})
+    with pytest.raises(Fault, match="which is no folder") as fault:
+        folders.require_writable({"TMPDIR": tmp_path / "job-17"})
+    assert fault.value.type_this.startswith("unset TMPDIR")
 
 
 def test_a_folder_that_is_not_there_yet_is_judged_by_the_one_above(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ class Said:
 
     Attributes:
         code: How it ended; None: it is not installed, or did not end.
-        text: What it printed, its errors too.
+        text: What it printed, its errors too; why there is no code; empty: it is not installed.
     """
 
     code: int | None
@@ -93,7 +93,7 @@ def look(root: Path = Path("/"), said: Callable[[Sequence[str]], Said] | None = 
         return Gpu()
     answer = said(smi.QUERY) if wsl or loaded else Said(None)
     told = smi.read(answer.text)
-    if wsl and answer.code is None:
+    if wsl and answer == Said(None):
         return Gpu()  # a Windows without such a GPU has that device too, but not this tool
     toolkit = toolkit_version(said(["nvidia-ctk", "--version"]).text)
     return Gpu(
@@ -101,7 +101,7 @@ def look(root: Path = Path("/"), said: Callable[[Sequence[str]], Said] | None = 
         names=tuple(report.name for report in told.reports),
         driver=loaded or told.driver,
         told=told,
-        trouble=answer.text.strip() if answer.code else "",
+        trouble=answer.text.strip() if answer.code != 0 else "",
         wsl=wsl,
         toolkit=toolkit,
         listed=listed(said(["nvidia-ctk", "cdi", "list"]).text) if toolkit else frozenset(),
@@ -184,6 +184,8 @@ def _said(command: Sequence[str]) -> Said:
             timeout=_SECONDS,
             check=False,
         )
-    except (OSError, subprocess.SubprocessError) as error:
+    except subprocess.TimeoutExpired:
+        return Said(None, f"it did not answer within {_SECONDS:.0f} s")
+    except OSError as error:
         return Said(None, str(error))
     return Said(done.returncode, done.stdout)

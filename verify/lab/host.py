@@ -62,6 +62,10 @@ def _look(check: Check, view: View) -> CheckResult:
         found = check.find(view)
     except Problem as problem:  # an engine that ended meanwhile, say
         found = problem
+    except PermissionError as error:
+        result = _result(check, level, "not_run", f"not run: {error.filename} is another user's")
+        result.cause = "missing"
+        return result
     if found is None:
         result = _result(check, level, "not_run", check.why_not(view), "missing")
     elif isinstance(found, str):
