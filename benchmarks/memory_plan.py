@@ -108,7 +108,7 @@ def plan(words: list[str], file: Path) -> Found | None:
     """Return what a plan of these flags predicts and measures, its numbers being in ``file``."""
     command = [sys.executable, "-m", "labs.memory_plan", *words, "--measure", "--json", str(file)]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
-    if done.returncode == TOO_LARGE:
+    if done.returncode == TOO_LARGE and file.exists():  # and not Python's own code for a traceback
         return None
     if done.returncode:
         raise RuntimeError(done.stderr.strip() or done.stdout.strip())

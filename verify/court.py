@@ -9,12 +9,11 @@ import queue
 import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from verify import scratch
+from verify import gpu_nodes, scratch
 from verify.channel import Channel
 from verify.job import Abandoned, Job, Slot, Submission, error_result
 from verify.plain import Plain
@@ -176,4 +175,4 @@ def count_slots() -> int:
     """
     most = len(scratch.folders()) or None
     cores = len(os.sched_getaffinity(0))
-    return 1 if Path("/dev/nvidiactl").exists() else min(cores, most or cores)
+    return 1 if gpu_nodes.in_use() else min(cores, most or cores)

@@ -6,16 +6,15 @@ from collections.abc import Iterator
 
 import msgspec
 
+from verify.gpu_nodes import FOR_CPU
 from verify.lab import host
 from verify.results import CheckResult, Environment, SkillResult, is_ready
-
-_FOR_CPU = "+cpu"  # the local version of torch's builds for the CPU alone
 
 
 def look(environment: Environment) -> Iterator[CheckResult]:
     """Yield what the host shows to a lab whose runner told ``environment`` of itself."""
     torch = environment.versions.get("torch", "")
-    variant = "cpu" if torch.endswith(_FOR_CPU) else "gpu" if torch else ""
+    variant = "cpu" if torch.endswith(FOR_CPU) else "gpu" if torch else ""
     notes = tuple(environment.notes)
     yield from host.checks(environment.runtime, variant, sealing=environment.sealing, notes=notes)
 

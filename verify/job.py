@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from verify import memory_guard, scratch
+from verify import gpu_nodes, memory_guard, scratch
 from verify.channel import GONE, Channel, ChannelError, pair, refuse_descriptors
 from verify.labs import Lab
 from verify.learners import Keeper, Terms
@@ -234,7 +234,7 @@ class Job:
             uid=self._slot.uid,
             limits=self._lab.limits,
             processes=_processes(self._slot.uid),
-            address_space=not Path("/dev/nvidiactl").exists(),
+            address_space=not gpu_nodes.in_use(),
             files=bool(self._slot.walls.files),
             system_calls=self._slot.walls.system_calls,
         )

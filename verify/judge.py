@@ -13,6 +13,7 @@ import traceback
 from pathlib import Path
 from typing import Any, Final
 
+from verify import gpu_nodes
 from verify.authoring import Check
 from verify.channel import Channel, ChannelError, Closed, Silent
 from verify.judging import Bench, Verdict, not_run, result, waits_for
@@ -26,6 +27,8 @@ from verify.text import clean
 from verify.trial import Failure
 
 _SEALS: Final = 20.0  # seconds in which a process must be sealed
+_READS: Final = 10.0  # in which it must have read the scene and the exercise
+_READS_ON_GPU: Final = 60.0  # peft and bitsandbytes are read then, and CUDA begins
 
 
 class Sealed:
@@ -58,7 +61,7 @@ class Sealed:
             "scene": (self._bench.lab.folder / "scene.py").read_bytes(),
             "functions": dict(self._bench.lab.functions),
         }
-        answer = self._exchange(told, 10.0)
+        answer = self._exchange(told, _READS_ON_GPU if gpu_nodes.in_use() else _READS)
         if not isinstance(answer, dict) or not isinstance(answer.get("problem"), str | None):
             raise self._end("protocol", "The process sent something that is no answer.")
         return answer.get("problem")  # type: ignore[return-value]

@@ -87,7 +87,12 @@ def recognise(traits: Traits) -> Kind | None:
 
 
 def card(name: str) -> Card | None:
-    """Return what is expected of the card of that name, or None where nothing is."""
+    """Return what is expected of the card of that name, or None where nothing is.
+
+    Nothing is of a part of one: a MIG instance, or a virtual GPU (``A100-40C``).
+    """
+    if re.search(r"\bMIG\b|-\d+[A-CQ]$", name):
+        return None
     return next((it for it in known().card if re.search(it.name, name)), None)
 
 

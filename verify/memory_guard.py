@@ -14,6 +14,8 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
+from verify import gpu_nodes
+
 GIB: Final = 1024**3
 SETTING: Final = "LAB_MEMORY_FLOOR_GIB"
 """An operator's own floor; it may be a fraction."""
@@ -54,23 +56,30 @@ def shortage(meminfo: Path = Path("/proc/meminfo")) -> Shortage | None:
 
 def gpu_shortage() -> Shortage | None:
     """Return what the first GPU's own memory is short of; None where it has none of its own."""
-    free = gpu_free(_driver_library())
+    if not gpu_nodes.in_use():
+        return None
+    free = gpu_free(_driver_library(), gpu_nodes.first_visible())
     if free is None or free >= GPU_FLOOR:
         return None
     return Shortage(free, GPU_FLOOR, "the NVIDIA driver")
 
 
-def gpu_free(nvml: Any) -> int | None:
-    """Return the free bytes of the first GPU, or None: no GPU, or its memory is the machine's.
+def gpu_free(nvml: Any, which: str | None) -> int | None:
+    """Return the free bytes of a GPU, or None: no GPU, or its memory is the machine's.
 
     Args:
         nvml: The driver's management library (https://docs.nvidia.com/deploy/nvml-api), or None.
+        which: Its number, or its id; None: there is none.
     """
-    if nvml is None or nvml.nvmlInit_v2() != 0:
+    if nvml is None or which is None or nvml.nvmlInit_v2() != 0:
         return None
     device, told = ctypes.c_void_p(), (ctypes.c_ulonglong * 3)()  # total, free, used
     try:
-        if nvml.nvmlDeviceGetHandleByIndex_v2(0, ctypes.byref(device)) != 0:
+        if which.isdecimal():
+            found = nvml.nvmlDeviceGetHandleByIndex_v2(int(which), ctypes.byref(device))
+        else:
+            found = nvml.nvmlDeviceGetHandleByUUID(which.encode(), ctypes.byref(device))
+        if found != 0:
             return None
         if nvml.nvmlDeviceGetMemoryInfo(device, ctypes.byref(told)) != 0:
             return None  # GB10 answers "not supported": there is only MemAvailable
@@ -90,6 +99,9 @@ def least(whole: int) -> int:
 @functools.cache
 def _driver_library() -> Any:
     try:
-        return ctypes.CDLL("libnvidia-ml.so.1")
+        library = ctypes.CDLL("libnvidia-ml.so.1")
     except OSError:
         return None
+    # Once more than it is ended: where nothing keeps the driver awake, a beginning takes seconds.
+    library.nvmlInit_v2()
+    return library

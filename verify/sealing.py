@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from verify import landlock, privileges, seccomp
+from verify import gpu_nodes, landlock, privileges, seccomp
 from verify.labs import Limits
 from verify.landlock import Right
 from verify.scratch import SHARED_MEMORY
@@ -33,7 +33,11 @@ _PACKAGE: Final = str(Path(__file__).parent)
 PASSED_ON: Final = (
     *("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"),
     # What an image pins, and what may undo it: it counts in a job as it does in JupyterLab.
-    *("ACCELERATE_MIXED_PRECISION", "LAB_DTYPE", "LAB_ATTENTION", "TRITON_PTXAS_BLACKWELL_PATH"),
+    *("ACCELERATE_MIXED_PRECISION", "LAB_DTYPE", "LAB_ATTENTION"),
+    # Where NVIDIA's images keep what Triton compiles with, which is not in their Triton.
+    *("TRITON_PTXAS_PATH", "TRITON_PTXAS_BLACKWELL_PATH", "TRITON_CUOBJDUMP_PATH"),
+    *("TRITON_NVDISASM_PATH", "TRITON_CUDACRT_PATH", "TRITON_CUDART_PATH", "TRITON_CUPTI_PATH"),
+    *("CPATH", "C_INCLUDE_PATH"),
     *("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "BNB_CUDA_VERSION"),
 )
 """Variables of the runner's environment that the zygote and so every job may see: no secrets."""
@@ -93,7 +97,7 @@ def close(seal: Seal, channel: int, output: int) -> None:
     Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
     _limits(seal)
     if seal.uid is not None:
-        os.setgroups([])
+        os.setgroups(gpu_nodes.groups())
         os.setresgid(seal.uid, seal.uid, seal.uid)
         os.setresuid(seal.uid, seal.uid, seal.uid)
         privileges.show_memory()  # a changed user takes its own /proc/self away
@@ -116,13 +120,13 @@ def reachable(directory: str) -> dict[str, Right]:
     Python, the libraries, the judge's public code, what the C library, torch and a GPU's driver
     look at, and ``directory``, which is the job's own.
     """
-    devices = [str(device) for device in Path("/dev").glob("nvidia*")]
     return {
         **dict.fromkeys(("/usr", "/lib", "/lib64", "/bin"), landlock.RUN),
         **dict.fromkeys((sys.prefix, sys.base_prefix), landlock.RUN),
         _PACKAGE: landlock.READ,
         **dict.fromkeys(_READ, landlock.READ),
-        **dict.fromkeys((*_DEVICES, *devices), landlock.USE),
+        **dict.fromkeys(_DEVICES, landlock.USE),
+        **gpu_nodes.reachable(),
         SHARED_MEMORY: landlock.SHARE,  # semaphores and batches of a DataLoader's workers
         directory: landlock.OWN,
     }
@@ -133,8 +137,7 @@ _READ: Final = (
     *("/etc/alternatives", "/etc/host.conf", "/etc/mime.types"),
     *("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/loadavg"),
     *("/proc/version", "/proc/filesystems", "/proc/sys/vm", "/proc/sys/kernel/osrelease"),
-    *("/proc/driver/nvidia", "/sys/devices/system", "/sys/fs/cgroup", "/sys/module/nvidia"),
-    *("/sys/bus/pci", "/sys/devices/pci0000:00"),
+    *("/sys/devices/system", "/sys/fs/cgroup"),
 )
 _DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 

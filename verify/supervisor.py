@@ -21,7 +21,7 @@ from typing import Final
 
 import msgspec
 
-from verify import describe, privileges, requests, scratch, users, walls
+from verify import describe, gpu_nodes, privileges, requests, scratch, users, walls
 from verify.channel import PROTOCOL, Channel, ChannelError, refuse_descriptors
 from verify.code_hash import code_hash
 from verify.court import Court, Turn, count_slots
@@ -196,6 +196,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     privileges.hide_memory()
     signal.signal(signal.SIGTERM, lambda *_: _stop())
+    gpu_nodes.make_unified()
     supervisor = Supervisor(options.labs, options.results, options.runtime)
     try:
         supervisor.start()

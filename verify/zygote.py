@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from verify import huge_pages, privileges
+from verify import gpu_nodes, huge_pages, privileges
 from verify.channel import Channel, Closed
 
 OURS = ("verify.judge", "verify.keeper")
@@ -66,9 +66,9 @@ def preload() -> None:
     """Import what jobs need."""
     for name in (*OURS, *PRELOADED):
         importlib.import_module(name)
-    import torch  # noqa: PLC0415 - after the loop, which says what is imported and in what order
-
-    if not torch.cuda.is_available():
+    # Torch is not asked: where NVML does not count (a part of a GPU, named by its id; no library)
+    # it initialises CUDA to find out, and no child of this process could use it.
+    if not gpu_nodes.in_use():
         for name in WITHOUT_GPU_ONLY:
             importlib.import_module(name)
     gc.collect()

@@ -7,6 +7,8 @@ import os
 import resource
 from pathlib import Path
 
+import torch
+
 from verify.control_groups import GROUPS, PROC, groups
 from verify.machine import Advice, Fault
 
@@ -38,15 +40,15 @@ def open_files() -> str:
 
 
 def locked_memory() -> str:
-    """Return how much memory may be locked; raise `Advice` if little."""
+    """Return how much memory may be locked; raise `Advice` if little for several GPUs."""
     soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     if soft == resource.RLIM_INFINITY:
         return "any amount"
-    if soft >= LOCKED_ENOUGH:
-        return f"{soft // 2**20} MiB"
+    if soft >= LOCKED_ENOUGH or torch.cuda.device_count() < 2:
+        return f"{soft // 2**10} KiB"
     raise Advice(
         f"Only {soft // 2**10} KiB of memory may be locked.",
-        "ulimit -l is low; several GPUs that exchange data over the network need it",
+        "ulimit -l is low; GPUs that exchange data with each other or the network need it",
         "ulimit -l unlimited  # a container: docker run --ulimit memlock=-1",
     )
 

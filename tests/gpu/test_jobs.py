@@ -13,7 +13,7 @@ import torch
 
 from tests.conftest import PROJECT, Runner
 from tests.verify.test_outcomes import GOOD, with_act
-from verify import memory_guard
+from verify import gpu_nodes, memory_guard
 from verify.labs import Limits, find_labs
 
 SKILLS = [lab.skill for lab in find_labs(PROJECT / "labs") if lab.exercise]
@@ -64,7 +64,7 @@ def test_with_a_gpu_the_learner_has_no_right_more(outcomes: Runner) -> None:
 def test_the_driver_and_torch_agree_on_what_is_free() -> None:
     if torch.cuda.get_device_properties(0).is_integrated:
         pytest.skip("this GPU has no memory of its own")
-    free = memory_guard.gpu_free(memory_guard._driver_library())
+    free = memory_guard.gpu_free(memory_guard._driver_library(), gpu_nodes.first_visible())
     assert free is not None
     assert abs(free - torch.cuda.mem_get_info(0)[0]) < 2 * memory_guard.GIB
 

@@ -34,6 +34,7 @@ CARDS = {
 }
 UNKNOWN = (
     *("NVIDIA GeForce RTX 4090 Laptop GPU", "NVIDIA GeForce RTX 5090 D", "NVIDIA L40"),
+    *("NVIDIA H100 80GB HBM3 MIG 1g.10gb", "NVIDIA A100-40C", "GRID A100D-20C"),
     *("Tesla T4", "NVIDIA A10G", "NVIDIA H20", "NVIDIA RTX PRO 6000 Blackwell Max-Q"),
 )
 

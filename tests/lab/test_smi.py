@@ -210,6 +210,7 @@ def test_an_inforom_is_advice_and_a_fault_goes_first() -> None:
         ("ecc_mode/pending_ecc", "GPU requires reset", "is lost to its driver"),
         ("gpu_recovery_action", "Drain and Reset", "its driver says: Drain and Reset"),
         ("fan_speed", "ERR!", "does not say all"),
+        ("compute_mode", "Exclusive_Process", "one process at a time (Exclusive_Process)"),
         ("clocks_throttle_reasons/clocks_throttle_reason_hw_thermal_slowdown", "Active", "slowed"),
     ],
 )

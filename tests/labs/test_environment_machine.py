@@ -181,9 +181,15 @@ def test_open_files(monkeypatch: pytest.MonkeyPatch, files: int, expected: str) 
     assert outcome(limits.open_files) == expected
 
 
-@pytest.mark.parametrize(("size", "expected"), [(2**16, "advice"), (2**26, "passed")])
-def test_locked_memory(monkeypatch: pytest.MonkeyPatch, size: int, expected: str) -> None:
+@pytest.mark.parametrize(
+    ("size", "gpus", "expected"),
+    [(2**16, 2, "advice"), (2**26, 2, "passed"), (2**16, 1, "passed")],
+)
+def test_locked_memory(
+    monkeypatch: pytest.MonkeyPatch, size: int, gpus: int, expected: str
+) -> None:
     limited(monkeypatch, RLIMIT_MEMLOCK=size)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     assert outcome(limits.locked_memory) == expected
 
 

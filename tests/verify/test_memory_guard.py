@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import COURSES, running
 from tests.verify.test_outcomes import GOOD
-from verify import memory_guard
+from verify import gpu_nodes, memory_guard
 from verify.job import Job, _Output
 from verify.memory_guard import GIB, SETTING, Shortage, gpu_free, gpu_shortage, shortage
 
@@ -67,12 +67,17 @@ class Driver:
         self.free = free
         self.refuses = refuses
         self.ended = 0
+        self.asked: int | bytes | None = None
 
     def nvmlInit_v2(self) -> int:  # noqa: N802 - NVIDIA's names
         return int(self.refuses == "init")
 
     def nvmlDeviceGetHandleByIndex_v2(self, index: int, device: Any) -> int:  # noqa: N802
-        assert index == 0
+        self.asked = index
+        return int(self.refuses == "device")
+
+    def nvmlDeviceGetHandleByUUID(self, which: bytes, device: Any) -> int:  # noqa: N802
+        self.asked = which
         return int(self.refuses == "device")
 
     def nvmlDeviceGetMemoryInfo(self, device: Any, told: Any) -> int:  # noqa: N802
@@ -85,16 +90,40 @@ class Driver:
 
 def test_a_card_with_memory_of_its_own_is_asked() -> None:
     driver = Driver(5 * GIB)
-    assert gpu_free(driver) == 5 * GIB
+    assert gpu_free(driver, "0") == 5 * GIB
     assert driver.ended == 1
+
+
+@pytest.mark.parametrize(
+    ("told", "asked"),
+    [(None, 0), ("3,1", 3), ("GPU-8932f937", b"GPU-8932f937"), ("MIG-1f0a", b"MIG-1f0a")],
+)
+def test_it_is_the_one_that_cuda_counts_first(
+    monkeypatch: pytest.MonkeyPatch, told: str | None, asked: int | bytes
+) -> None:
+    """On a node that jobs share, the first of all may be another's, and full."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if told is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", told)
+    driver = Driver(GIB)
+    assert gpu_free(driver, gpu_nodes.first_visible()) == GIB
+    assert driver.asked == asked
+
+
+@pytest.mark.parametrize("hidden", ["", "-1"])
+def test_one_that_cuda_may_not_see_is_not_asked(
+    monkeypatch: pytest.MonkeyPatch, hidden: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    assert gpu_free(Driver(0), gpu_nodes.first_visible()) is None
 
 
 @pytest.mark.parametrize("refuses", ["init", "device", "memory"])
 def test_where_it_has_none_of_its_own_or_is_not_there_nothing_is_short(refuses: str) -> None:
     driver = Driver(0, refuses)
-    assert gpu_free(driver) is None
+    assert gpu_free(driver, "0") is None
     assert driver.ended == (refuses != "init"), "what was begun is ended"
-    assert gpu_free(None) is None
+    assert gpu_free(None, "0") is None
 
 
 @pytest.mark.parametrize(("free", "is_short"), [(GIB // 4, True), (GIB, False)])
@@ -102,6 +131,8 @@ def test_a_card_that_others_fill_is_short(
     monkeypatch: pytest.MonkeyPatch, free: int, is_short: bool
 ) -> None:
     monkeypatch.setattr(memory_guard, "_driver_library", lambda: Driver(free))
+    assert gpu_shortage() is None, "a lab on the CPU needs none of it"
+    monkeypatch.setattr(gpu_nodes, "in_use", lambda: True)
     found = gpu_shortage()
     assert (found is not None) == is_short
     assert found is None or (found.free, found.source) == (free, "the NVIDIA driver")
@@ -112,6 +143,7 @@ def test_a_machine_without_a_driver_has_no_library(monkeypatch: pytest.MonkeyPat
         raise OSError(name)
 
     monkeypatch.setattr(ctypes, "CDLL", missing)
+    monkeypatch.setattr(gpu_nodes, "in_use", lambda: True)
     memory_guard._driver_library.cache_clear()
     try:
         assert gpu_shortage() is None

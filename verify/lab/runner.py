@@ -21,7 +21,7 @@ RUNTIME = "local"
 _START_SECONDS = 120.0  # imports of torch and its company from a cold disk
 # The runner holds no secret and needs little: what the interpreter and CUDA look at.
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", *CACHES)
-_PASSED_ON_PREFIXES = ("CUDA_", "NVIDIA_", "VERIFY_")
+_PASSED_ON_PREFIXES = ("CUDA_", "NVIDIA_", "TRITON_", "VERIFY_")
 
 
 def service(layout: Layout) -> Service:

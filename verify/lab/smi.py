@@ -44,6 +44,7 @@ _ACTION: Final = "gpu_recovery_action"
 _JUDGED: Final = (*_TO_RESET, *_TO_REPLACE, _ACTION)
 _ALWAYS_SAID: Final = ("fan_speed", "performance_state", "ecc_mode/current_ecc")
 """If only as ``N/A``. Of others, cards that are well say ``Unknown Error`` (addressing_mode)."""
+_FOR_ONE: Final = ("Exclusive_Process", "Prohibited")
 _SLOWED: Final = {
     "hw_thermal_slowdown": "it is too hot",
     "hw_power_brake_slowdown": "its power supply asks it to slow down",
@@ -134,6 +135,12 @@ def _troubles(report: Report) -> Iterator[Problem]:
             )
     if any(map(_BROKEN.search, report.said.values())):
         yield _reset(report.bus, f"{card} is lost to its driver, or wants to be reset.")
+    if (mode := report.said.get("compute_mode", "")) in _FOR_ONE:
+        yield Problem(
+            f"{card} serves one process at a time ({mode}).",
+            cause="a scheduler or somebody set its compute mode; a verification has two processes",
+            type_this=f"sudo nvidia-smi -i {report.bus} -c DEFAULT",
+        )
     if errors := _uncorrectable(report):
         yield _reset(report.bus, f"{card} counts {errors} errors that it could not correct.")
     for row, words in _TO_RESET.items():
