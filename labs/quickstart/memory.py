@@ -2,10 +2,10 @@
 
 What is counted are tensors: what `torch.cuda.max_memory_allocated` counts on a GPU. Not counted are
 the CUDA context (some 0.5 GB), the workspaces of cuBLAS (8 to 32 MiB for each of two threads), what
-the allocator holds in reserve, and room inside a kernel. The formula is that of the code which runs,
-line by line: Transformers' Llama block with torch's own attention and no mask, PEFT's LoRA without
-dropout, a fused optimizer, bfloat16 by autocast. Its tests compare it with every tensor that lives
-during real steps; sources:
+the allocator holds in reserve, and room inside a kernel. The formula is that of the code which
+runs, line by line: Transformers' Llama block with torch's own attention and no mask, PEFT's LoRA
+without dropout, a fused optimizer, bfloat16 by autocast. Its tests compare it with every tensor
+that lives during real steps; sources:
 
 - NF4 with double quantisation, 4.127 bits: Dettmers et al. 2023, https://arxiv.org/abs/2305.14314
 - what a block keeps for backward: Korthikanti et al. 2022, https://arxiv.org/abs/2205.05198,
