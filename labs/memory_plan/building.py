@@ -10,9 +10,9 @@ from bitsandbytes.nn.modules import Linear4bit, Params4bit
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from labs.quickstart import memory, shape
+from labs.quickstart import held, shape
 from labs.quickstart import model as models
-from labs.quickstart.memory import Plan
+from labs.quickstart.plan import Plan
 
 
 def build(config: Any, plan: Plan, where: torch.device) -> Any:
@@ -27,7 +27,7 @@ def build(config: Any, plan: Plan, where: torch.device) -> Any:
         _quantise(model, stored, where)
     _fill(model, stored, where)
     if plan.method != "full":
-        kinds = {it.kind for it in memory.targeted(shape.read(config), plan)}
+        kinds = {it.kind for it in held.targeted(shape.read(config), plan)}
         targets = models.TARGETS if plan.targets == "all-linear" else sorted(kinds)
         model = models.add_adapters(model, plan.rank, 0, targets)
     if plan.checkpointing:

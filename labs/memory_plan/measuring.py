@@ -13,7 +13,8 @@ import torch
 
 from labs.memory_plan.models import Model
 from labs.memory_plan.step import OUT_OF_MEMORY
-from labs.quickstart.memory import Moment, Plan
+from labs.quickstart.memory import Moment
+from labs.quickstart.plan import Plan
 from verify.lab.problems import Problem
 
 

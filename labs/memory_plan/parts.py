@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Final
 
-from labs.quickstart import fit, memory, optimizers
-from labs.quickstart.memory import MOMENTS, Moment, Plan
+from labs.quickstart import activations, fit, held, memory, optimizers
+from labs.quickstart.memory import MOMENTS, Moment
+from labs.quickstart.plan import Plan
 from labs.quickstart.shape import Shape
 
 CONSTANTS: Final = "quantisation constants"
@@ -48,16 +49,16 @@ def parts(shape: Shape, plan: Plan) -> list[Part]:
     return found
 
 
-def held(shape: Shape, plan: Plan) -> int:
+def before_activations(shape: Shape, plan: Plan) -> int:
     """Return the bytes of weights, gradients and optimizer state: what the lesson adds up."""
     whole = memory.whole(shape, plan)
     return sum(it for name, it in whole.items() if name not in ("activations", "logits"))
 
 
-def _at(shape: Shape, name: str, sizes: memory.Parts) -> int:
+def _at(shape: Shape, name: str, sizes: held.Parts) -> int:
     """Return the size of a part; NF4 weights are two here: the 4 bits, and the constants."""
     if name in ("NF4 weights", CONSTANTS):
-        numbers, constants = memory.nf4_bytes(shape)
+        numbers, constants = held.nf4_bytes(shape)
         there = "NF4 weights" in sizes
         return (numbers if name == "NF4 weights" else constants) if there else 0
     return sizes.get(name, 0)
@@ -65,8 +66,8 @@ def _at(shape: Shape, name: str, sizes: memory.Parts) -> int:
 
 def _formulas(shape: Shape, plan: Plan) -> dict[str, str]:
     linear, rest = shape.depth * shape.block, shape.embedding + shape.small
-    trained, each = fit.count(memory.trained_parameters(shape, plan)), plan.trained
-    block, outside = memory.token_bytes(shape, plan)
+    trained, each = fit.count(held.trained_parameters(shape, plan)), plan.trained
+    block, outside = activations.token_bytes(shape, plan)
     told = {
         "optimizer": _optimizer(trained, plan),
         "gradients": f"{trained} trained x {each} bytes, whole at the update",
@@ -80,7 +81,7 @@ def _formulas(shape: Shape, plan: Plan) -> dict[str, str]:
         if shape.tied:
             told["gradients"] += " (backward has those of the one head and embedding thrice)"
         return told | {"weights": f"{fit.count(linear + rest)} x {each} bytes{master}"}
-    sides = sum(it.inputs + it.outputs for it in memory.targeted(shape, plan))
+    sides = sum(it.inputs + it.outputs for it in held.targeted(shape, plan))
     told["adapters"] = f"{shape.depth} blocks x rank {plan.rank} x {sides:,} x {each} bytes"
     if plan.method == "lora":
         return told | {"weights": f"{fit.count(linear + rest)} x {plan.product} bytes, frozen"}

@@ -11,8 +11,9 @@ from labs.memory_plan import parts
 from labs.memory_plan.measuring import Measured
 from labs.memory_plan.models import Model
 from labs.memory_plan.room import Room
-from labs.quickstart import fit, memory
-from labs.quickstart.memory import MOMENTS, Plan, Prediction
+from labs.quickstart import fit, held
+from labs.quickstart.memory import MOMENTS, Prediction
+from labs.quickstart.plan import Plan
 from verify.lab.problems import Problem
 
 SCHEMA: Final = 1
@@ -26,11 +27,11 @@ def record(
         "schema": SCHEMA,
         "model": model.name,
         "parameters": model.shape.parameters,
-        "trained": memory.trained_parameters(model.shape, plan),
+        "trained": held.trained_parameters(model.shape, plan),
         "plan": dataclasses.asdict(plan),
         "parts": {it.name: {"whole": it.whole, "formula": it.formula, **it.moments}
                   for it in parts.parts(model.shape, plan)},
-        "before_activations": parts.held(model.shape, plan),
+        "before_activations": parts.before_activations(model.shape, plan),
         "moments": {it: prediction.total(it) for it in MOMENTS},
         "peak": prediction.peak,
         "peak_at": prediction.peak_at,

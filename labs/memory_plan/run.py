@@ -12,10 +12,11 @@ from labs.memory_plan.measuring import Measured
 from labs.memory_plan.models import Model
 from labs.memory_plan.options import Options
 from labs.memory_plan.room import Room
-from labs.quickstart import fit, memory, runs
+from labs.quickstart import fit, held, memory, runs
 from labs.quickstart import model as devices
-from labs.quickstart.memory import MOMENTS, Plan, Precision, Prediction
+from labs.quickstart.memory import MOMENTS, Prediction
 from labs.quickstart.options import COUNTS
+from labs.quickstart.plan import Plan, Precision
 from verify.lab.problems import Misuse
 from verify.lab.steps import Steps
 
@@ -109,7 +110,7 @@ def _tell(model: Model, plan: Plan, steps: Steps) -> None:
     steps.say(f"Model   {runs.shown(Path(model.name))}: {model.config.model_type}, "
               f"{fit.count(shape.parameters)} parameters in {shape.depth} blocks "
               f"of width {shape.width:,}")  # fmt: skip
-    trained = fit.count(memory.trained_parameters(shape, plan))
+    trained = fit.count(held.trained_parameters(shape, plan))
     how = "with" if plan.checkpointing else "without"
     steps.say(f"Plan    {plan.method}, {trained} trained, {_NUMBERS[plan.precision]}, "
               f"{plan.optimizer}, {how} checkpointing")  # fmt: skip
@@ -125,8 +126,9 @@ def _draw(model: Model, plan: Plan, prediction: Prediction, space: Room, steps: 
         steps.console.print(line, soft_wrap=True)
     steps.say("")
     steps.say(
-        f"Before activations: {fit.size(parts.held(model.shape, plan))} of weights, gradients and "
-        "optimizer state. Gradients come while activations go, so the peak is no sum of all rows."
+        f"Before activations: {fit.size(parts.before_activations(model.shape, plan))} of weights, "
+        "gradients and optimizer state. Gradients come while activations go, so the peak is no sum "
+        "of all rows."
     )
     for caution in _cautions(model, plan):
         steps.say(caution)

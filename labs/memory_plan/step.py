@@ -18,7 +18,8 @@ from transformers import CONFIG_MAPPING
 from labs.memory_plan import building
 from labs.quickstart import measure, optimizers
 from labs.quickstart.measure import Meter
-from labs.quickstart.memory import Moment, Plan
+from labs.quickstart.memory import Moment
+from labs.quickstart.plan import Plan
 from labs.quickstart.settings import settle
 
 OUT_OF_MEMORY: Final = 9

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from labs.quickstart import model as models
-from labs.quickstart.memory import Precision
+from labs.quickstart.plan import Precision
 from labs.quickstart.rows import Example
 
 COUNT: Final = 6

@@ -8,8 +8,9 @@ from typing import Final
 
 from rich.table import Table
 
-from labs.quickstart import memory
-from labs.quickstart.memory import Method, Moment, Plan, Prediction
+from labs.quickstart import held, memory
+from labs.quickstart.memory import Moment, Prediction
+from labs.quickstart.plan import Method, Plan
 from labs.quickstart.shape import Shape
 from verify.lab.problems import Problem
 from verify.room import Free
@@ -94,12 +95,12 @@ def table(shape: Shape, plan: Plan) -> Table:
 
 def _how(shape: Shape, plan: Plan) -> dict[str, str]:
     """Return the arithmetic of each part."""
-    adapters = memory.adapter_parameters(shape, plan)
+    adapters = held.adapter_parameters(shape, plan)
     linear, rest = shape.depth * shape.block, shape.embedding + shape.small
     others = rest if plan.method == "qlora" else linear + rest
     blocks = f"{shape.depth} blocks"
     return {
-        "NF4 weights": f"{count(linear)} x {memory.NF4_BITS:.3f} bits",
+        "NF4 weights": f"{count(linear)} x {held.NF4_BITS:.3f} bits",
         "weights": f"{count(others)} x {8 * plan.product} bits",
         "adapters": f"{count(adapters)} x {8 * plan.trained} bits",
         "optimizer": f"AdamW, 2 x {8 * plan.trained} bits each",

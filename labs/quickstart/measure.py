@@ -66,10 +66,10 @@ class CudaMeter:
 
 def workspaces() -> int:
     """Return the bytes that cuBLAS keeps for this thread and for that of backward passes."""
-    torch._C._cuda_clearCublasWorkspaces()  # type: ignore[attr-defined]
+    torch._C._cuda_clearCublasWorkspaces()
     before = torch.cuda.memory_allocated()
     one = torch.ones(1, 1, device="cuda", requires_grad=True)
-    (one @ one).sum().backward()
+    (one @ one).sum().backward()  # type: ignore[no-untyped-call]
     del one
     return torch.cuda.memory_allocated() - before
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from transformers.utils.logging import disable_progress_bar
 
-from labs.quickstart.memory import Method, Precision
+from labs.quickstart.plan import Method, Precision
 from verify.lab.problems import Misuse
 
 TARGETS: Final = "all-linear"

@@ -8,9 +8,10 @@ from typing import Any, Final
 
 import torch
 
-from labs.quickstart import fit, memory, rows, runs, shape, sources
+from labs.quickstart import fit, rows, runs, shape, sources
 from labs.quickstart import model as models
 from labs.quickstart.options import SMALL, Options
+from labs.quickstart.plan import Plan
 from labs.quickstart.rows import Example
 from labs.quickstart.runs import Settings
 from labs.quickstart.shape import Shape
@@ -45,7 +46,7 @@ class Task:
     shape: Shape
     train: list[Example]
     held_out: list[Example]
-    plan: memory.Plan
+    plan: Plan
     free: Free
     options: Options
     where: torch.device
@@ -102,7 +103,7 @@ def prepare(options: Options, steps: Steps) -> Task:
     where = models.device()
     if where.type == "cpu" and found.parameters < SMALL:
         torch.set_num_threads(1)  # its products are too short for threads to pay
-    plan = memory.Plan(
+    plan = Plan(
         method=options.method,
         batch=options.batch,
         length=rows.padded([*train, *held_out]),

@@ -16,7 +16,7 @@ from peft.helpers import disable_input_dtype_casting
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from labs.quickstart import measure, rows
-from labs.quickstart.memory import Plan
+from labs.quickstart.plan import Plan
 from labs.quickstart.rows import Example
 from labs.quickstart.runs import Run, steps_of
 

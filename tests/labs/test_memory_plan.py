@@ -22,8 +22,9 @@ from labs.memory_plan import measuring, models, options, parts, room, run, step
 from labs.memory_plan.measuring import Measured
 from labs.memory_plan.models import Model
 from labs.memory_plan.room import Room
-from labs.quickstart import fit, memory, optimizers, shape
-from labs.quickstart.memory import MOMENTS, Plan
+from labs.quickstart import fit, held, memory, optimizers, shape
+from labs.quickstart.memory import MOMENTS
+from labs.quickstart.plan import Plan
 from tests.conftest import PROJECT
 from tests.lab.conftest import Said
 from tests.labs.test_quickstart_memory import NO_LOGITS, WIDE, config
@@ -92,8 +93,8 @@ def test_the_step_measures_the_model_of_the_quickstart(tmp_path: Path) -> None:
         for model in (loaded, drawn)
     ]
     assert sizes[0] == sizes[1]
-    held = [sum(it.numel() * it.element_size() for it in held_by(m)) for m in (loaded, drawn)]
-    assert held[0] == held[1]
+    took = [sum(it.numel() * it.element_size() for it in held_by(m)) for m in (loaded, drawn)]
+    assert took[0] == took[1]
 
 
 # ----------------------------------------------------------------------- sizes no machine here has
@@ -122,7 +123,7 @@ def test_before_activations_it_is_what_the_lesson_says(
     name: str, plan: Plan, told: float, close: float
 ) -> None:
     found = models.find(name).shape
-    assert parts.held(found, plan) == pytest.approx(told, rel=close)
+    assert parts.before_activations(found, plan) == pytest.approx(told, rel=close)
     lesson = (PROJECT / "labs" / "memory" / "README.md").read_text("utf-8")
     assert f"{told / 1e9:,.1f}".removesuffix(".0") + " GB" in lesson
 
@@ -130,9 +131,9 @@ def test_before_activations_it_is_what_the_lesson_says(
 def test_qlora_is_the_lessons_sum_and_what_stays_in_16_bits() -> None:
     found, plan = models.find("llama-70b").shape, Plan("qlora", 1, 1, targets="attention")
     rest = found.embedding + found.small
-    lesson = (70e9 * 4.127 / 8) + 16 * memory.adapter_parameters(found, plan)
+    lesson = (70e9 * 4.127 / 8) + 16 * held.adapter_parameters(found, plan)
     assert lesson == pytest.approx(37.0e9, rel=0.01)
-    own = parts.held(found, plan) - rest * (2 - memory.NF4_BITS / 8)
+    own = parts.before_activations(found, plan) - rest * (2 - held.NF4_BITS / 8)
     assert own == pytest.approx(lesson * found.parameters / 70e9, rel=0.01)
 
 

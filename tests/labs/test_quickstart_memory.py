@@ -23,10 +23,10 @@ from transformers import (
     Qwen3Config,
 )
 
-from labs.quickstart import fit, measure, memory, rows, shape
+from labs.quickstart import fit, held, measure, memory, rows, shape
 from labs.quickstart import model as models
 from labs.quickstart.measure import LiveTensors, held_by, states
-from labs.quickstart.memory import Plan
+from labs.quickstart.plan import Plan
 from tests.conftest import PROJECT
 from verify.lab.problems import ENVIRONMENT_FAULT, Problem
 from verify.room import Free
@@ -183,9 +183,9 @@ def test_a_loaded_model_holds_what_was_predicted(method: Any, tmp_path: Path) ->
     made, plan = config(), Plan(method, 1, 8, "mixed" if method == "qlora" else "float32")
     model = built(made, plan, tmp_path)
     own = {id(it) for it in model.buffers()}
-    held = sum(it.numel() * it.element_size() for it in held_by(model) if id(it) not in own)
-    assert held == pytest.approx(sum(memory.weights(shape.read(made), plan).values()), rel=1e-3)
-    assert models.trained(model) == memory.adapter_parameters(shape.read(made), plan)
+    took = sum(it.numel() * it.element_size() for it in held_by(model) if id(it) not in own)
+    assert took == pytest.approx(sum(held.weights(shape.read(made), plan).values()), rel=1e-3)
+    assert models.trained(model) == held.adapter_parameters(shape.read(made), plan)
 
 
 # ---------------------------------------------------------------- sizes that no machine here holds
@@ -321,19 +321,19 @@ def test_the_meter_counts_each_storage_from_its_birth_to_its_end() -> None:
 
 # ---------------------------------------------------------------------------------- facts and fits
 def test_the_parts_add_up_and_the_facts_are_right() -> None:
-    assert round(memory.NF4_BITS, 3) == 4.127
+    assert round(held.NF4_BITS, 3) == 4.127
     seventy = shape.read(config(vocabulary=128_256, **LLAMA_70B))
     assert seventy.parameters == 70_553_706_496
     seven = shape.read(config(vocabulary=32_000, **(LLAMA_8B | {"mlp": 11008, "kv_heads": 32})))
     for found, count in ((seven, 16.8e6), (seventy, 65.5e6)):  # as the memory lesson has them
         plan = Plan("lora", 1, 1, targets="attention")
-        assert memory.adapter_parameters(found, plan) == pytest.approx(count, rel=0.01)
+        assert held.adapter_parameters(found, plan) == pytest.approx(count, rel=0.01)
     prediction = memory.predict(seventy, Plan("qlora", 1, 2048))
     for moment, parts in prediction.moments.items():
         assert prediction.total(moment) == sum(parts.values())
     assert prediction.peak == max(map(prediction.total, prediction.moments))
     accumulated = memory.predict(seventy, Plan("qlora", 1, 2048, accumulate=4))
-    gradients = memory.gradient_bytes(seventy, Plan("qlora", 1, 2048))
+    gradients = held.gradient_bytes(seventy, Plan("qlora", 1, 2048))
     assert accumulated.peak == prediction.peak + gradients
 
 
@@ -429,7 +429,7 @@ def test_the_table_has_every_part_and_the_sums() -> None:
     assert re.findall(r"[\d.,]+ [MGT]B", sums) == [
         fit.size(prediction.total(moment)) for moment in prediction.moments
     ]
-    assert f"6.98 billion x {memory.NF4_BITS:.3f} bits" in shown
+    assert f"6.98 billion x {held.NF4_BITS:.3f} bits" in shown
 
 
 def test_the_plan_is_for_the_length_a_batch_is_padded_to() -> None:
