@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from pathlib import Path
 from typing import Final
 
 from verify.lab.problems import Problem
@@ -50,6 +51,31 @@ def advice(hint: str) -> tuple[str, str]:
     """Return the likely cause and the command (may be empty) in the hint of a fault."""
     cause, _, command = hint.partition(_TYPE)
     return cause, command
+
+
+def nearest(folder: Path) -> Path:
+    """Return ``folder``, or the first above it that is there.
+
+    Raises:
+        Fault: who asks may not look, or a link leads nowhere.
+    """
+    for place in (folder, *folder.parents):
+        try:
+            if place.exists():
+                return place
+            if place.is_symlink():
+                raise Fault(
+                    f"{place} is a link to nothing.",
+                    "what it named was removed, or its disk is not mounted",
+                    f"ls -l {place}; findmnt",
+                )
+        except PermissionError as error:
+            raise Fault(
+                f"{folder} is in a folder that this user may not enter.",
+                "it was set for another user",
+                f"namei -l {folder}",
+            ) from error
+    return Path("/")
 
 
 def caches() -> dict[str, str]:

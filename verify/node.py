@@ -16,7 +16,7 @@ from typing import Any, Final
 from verify import files, node_process
 from verify.cli import FAULT, READY
 from verify.lab.layout import Layout
-from verify.lab.problems import Problem
+from verify.lab.problems import WRONG_USAGE, Problem
 from verify.labs import find_labs
 from verify.machine import advice
 from verify.outcome import Outcome
@@ -66,10 +66,14 @@ def run(layout: Layout, asked: Asked) -> int:
         else:
             screen.problem(problem)
         return problem.code
-    files.write(record, asked.json, asked.junit)
     checks = [check for skill in record.skills for check in skill.checks]
     bad = [check for check in checks if files.is_fault(check)]
     _say(not_ready(bad) if bad else ready(checks, time.perf_counter() - began))
+    try:
+        files.write(record, asked.json, asked.junit)
+    except Problem as problem:  # of the place for logs: it says nothing of the node
+        screen.problem(problem)
+        return FAULT if bad else WRONG_USAGE
     return FAULT if bad else READY
 
 

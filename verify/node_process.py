@@ -19,6 +19,19 @@ _SECONDS: Final = 40.0
 """Then it is ended: a GPU that hangs answers nothing. With what the host's half takes at most it
 stays below the 60 s after which Slurm ends a health check, and drains nothing."""
 _ENDS: Final = 2.0  # seconds that it is given to be gone
+_KNOWN: Final = (
+    (
+        "failed to map segment",
+        "the lab's environment is on a file system mounted with noexec",
+        "findmnt -T .lab  # then mount it with exec, or move the project",
+    ),
+    (
+        "Resource temporarily unavailable",
+        "this user may start no more processes or threads",
+        "ulimit -u; ps -eLf | wc -l",
+    ),
+)
+"""Words of an end, its cause and what to type."""
 _MODULE: Final = "verify.node_checks"
 
 
@@ -45,7 +58,9 @@ def events(layout: Layout, *, workload: bool) -> Generator[dict[str, Any]]:
         try:
             assert process.stdout is not None
             for line in _lines(process.stdout, deadline):
-                event = json.loads(line)
+                event = _event(line)
+                if event is None:
+                    continue
                 doing = event.get("check", doing)
                 yield event
             process.wait(max(deadline - time.monotonic(), 0))
@@ -68,6 +83,15 @@ def _lines(stream: IO[bytes], deadline: float) -> Iterator[bytes]:
             return
         *lines, rest = (rest + came).split(b"\n")
         yield from lines
+
+
+def _event(line: bytes) -> dict[str, Any] | None:
+    """Return the event in a line; None for what was printed before that could be kept from it."""
+    try:
+        told = json.loads(line)
+    except ValueError:
+        return None
+    return told if isinstance(told, dict) and "event" in told else None
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -110,8 +134,12 @@ def _ended(code: int, errors: IO[bytes]) -> Problem:
             cause="they hold the labs' keys, which are for root alone, or are another user's",
             type_this="the same as root, or as the user who made the lab",
         )
+    last = told[-1] if told else str(code)
+    for words, cause, type_this in _KNOWN:
+        if words in last:
+            return Problem(f"The checks ended early: {last}", cause=cause, type_this=type_this)
     return Problem(
-        f"The checks ended early: {told[-1] if told else code}",
+        f"The checks ended early: {last}",
         cause="the lab's environment is not whole",
         type_this="invoke lab.down && rm -rf .lab/venv && invoke lab.up",
     )

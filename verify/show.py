@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import textwrap
@@ -45,6 +46,8 @@ class Screen:
     """Shows a run on the terminal. Learner's text is never taken for markup."""
 
     def __init__(self, *, color: bool = True) -> None:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # a terminal may know no more than ASCII
         self._console = _Patient(no_color=True if not color else None, highlight=False)
         self._status: Status | None = None
         self._waiting: list[CheckResult] = []

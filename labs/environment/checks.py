@@ -50,13 +50,13 @@ def files_unchanged(trial: Trial) -> str:  # noqa: ARG001
     return installed.require_unchanged(mend=libraries.mend(here()))
 
 
-@check(review="Libraries", evidence="probe")
+@check(review="Libraries", evidence="probe", after=("torch_untouched",))
 def companions_fit(trial: Trial) -> str:  # noqa: ARG001
     """What was installed beside torch and was built for one torch fits this one, and PEFT."""
-    return fits.require_companions()
+    return fits.require_companions(libraries.mend(here()))
 
 
-@check(review="Libraries", evidence="probe", after=("libraries_as_locked",))
+@check(review="Libraries", evidence="probe", after=("libraries_as_locked", "torch_untouched"))
 def bitsandbytes_loaded(trial: Trial) -> str:  # noqa: ARG001
     """The native library of bitsandbytes is there, for what computes here."""
     return fits.require_bitsandbytes()
@@ -65,7 +65,7 @@ def bitsandbytes_loaded(trial: Trial) -> str:  # noqa: ARG001
 @check(review="Libraries", evidence="probe")
 def assembler_there(trial: Trial) -> str:  # noqa: ARG001
     """Triton has an assembler for the GPU's code."""
-    return fits.require_assembler(os.environ)
+    return fits.require_assembler(os.environ, libraries.mend(here()))
 
 
 @check(review="Sixteen bits", evidence="probe", gpu=True)

@@ -29,7 +29,8 @@ def require_plausible(files: Iterable[Path], now: float | None = None) -> str:
     if not first <= told <= _WRITTEN + datetime.timedelta(days=365 * _YEARS):
         raise Fault(
             f"The clock says {told:%Y-%m-%d %H:%M} UTC, and the lab is of {first:%Y-%m-%d}.",
-            "its battery is empty, or nothing sets it; https and tokens fail by it",
+            "its battery is empty, or nothing sets it; https and tokens fail by it. Or a file of "
+            "the lab was written where the clock was ahead",
             "sudo timedatectl set-ntp true && timedatectl  # in a container: the host's clock",
         )
     return f"{told:%Y-%m-%d %H:%M} UTC"

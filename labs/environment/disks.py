@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from verify.machine import Advice, Fault
+from verify.machine import Advice, Fault, nearest
 
 MIB, GIB = 2**20, 2**30
 # Temporary files: what one job may write (verify/scratch.py), and twice that.
@@ -32,7 +32,7 @@ def require_room(folders: Mapping[str, Path]) -> str:
     told: dict[str, None] = {}
     little: Fault | None = None
     for name, folder in folders.items():
-        there = next(it for it in (folder, *folder.parents) if it.exists())
+        there = nearest(folder)
         found = os.statvfs(there)
         if not found.f_blocks:
             continue  # no disk: /proc, or one that does not say
@@ -50,7 +50,20 @@ def require_room(folders: Mapping[str, Path]) -> str:
 
 def require_shared_memory(folder: Path = SHARED) -> str:
     """Return how much shared memory there is; raise `Fault` or `Advice` if it is little."""
-    found = os.statvfs(folder)
+    try:
+        found = os.statvfs(folder)
+    except OSError as error:
+        raise Fault(
+            f"There is no shared memory at {folder}: {error.strerror}.",
+            "it is not mounted",
+            f"sudo mount -t tmpfs -o size=1g shm {folder}",
+        ) from error
+    if found.f_flag & os.ST_RDONLY:
+        raise Fault(
+            f"{folder} cannot be written.",
+            "it is mounted read-only",
+            f"sudo mount -o remount,rw {folder}",
+        )
     size, free = found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
     told = f"{_size(size)} of shared memory, {_size(free)} free"
     if size > SHARED_FLOOR and free < SHARED_FLOOR:

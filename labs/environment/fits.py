@@ -22,10 +22,13 @@ _ASSEMBLERS = {"TRITON_PTXAS_PATH": "ptxas", "TRITON_PTXAS_BLACKWELL_PATH": "ptx
 _BLACKWELL = (10, 0)
 
 
-def require_companions() -> str:
+def require_companions(mend: str = "") -> str:
     """Return which libraries built for torch there are; raise `Fault` with one that does not fit.
 
     What an image's base brings was built with its torch, and is left out.
+
+    Args:
+        mend: What to type for an environment without it.
     """
     own = [it for name in _BUILT_FOR_TORCH if (it := _own(name)) is not None]
     torch_itself = importlib.metadata.distribution("torch")
@@ -36,10 +39,10 @@ def require_companions() -> str:
                     raise _misfit(
                         f"{asks.name} {asks.version} wants {wanted.name}{wanted.specifier}, and "
                         f"{other.version} is installed.",
-                        it.name,
+                        mend,
                     )
     if importlib.util.find_spec("torchao"):
-        _require_peft_likes_torchao()
+        _require_peft_likes_torchao(mend)
     told = ", ".join(it.name for it in own)
     return f"{told} fit torch {torch_itself.version}" if own else "none is installed"
 
@@ -67,7 +70,7 @@ def require_bitsandbytes() -> str:
     return f"bitsandbytes {_version('bitsandbytes')}, for {_cuda() or 'the CPU'}"
 
 
-def require_assembler(environ: Mapping[str, str]) -> str:
+def require_assembler(environ: Mapping[str, str], mend: str = "") -> str:
     """Return Triton's assemblers; raise `Fault` if one is no program, `NotRun` without Triton."""
     spec = importlib.util.find_spec("triton")
     if spec is None or spec.origin is None:
@@ -83,7 +86,7 @@ def require_assembler(environ: Mapping[str, str]) -> str:
             raise Fault(
                 f"Triton's assembler {file} is not there, or is no program.",
                 f"{variable} names another place" if named else "the package triton is not whole",
-                f"unset {variable}" if named else "pip install --force-reinstall triton",
+                f"unset {variable}" if named else mend,
             )
         told.append(str(file))
     return ", ".join(told)
@@ -116,7 +119,7 @@ def _wanted(asks: importlib.metadata.Distribution, name: str) -> Iterator[Requir
             yield wanted
 
 
-def _require_peft_likes_torchao() -> None:
+def _require_peft_likes_torchao(mend: str) -> None:
     """Raise `Fault` if PEFT refuses the torchao that is installed: then no LoRA can be made."""
     from peft import import_utils  # noqa: PLC0415 - in memory by then
 
@@ -124,15 +127,12 @@ def _require_peft_likes_torchao() -> None:
     try:
         getattr(asks, "__wrapped__", asks)()
     except ImportError as error:
-        raise _misfit(f"PEFT refuses torchao: {error}.", "torchao") from error
+        raise _misfit(f"PEFT refuses torchao: {error}.", mend) from error
 
 
-def _misfit(happened: str, name: str) -> Fault:
-    return Fault(
-        happened,
-        "it was installed for another purpose, and nothing in the lab needs it",
-        f"python -m pip uninstall -y {name}  # in the lab's environment; then lab.down, lab.up",
-    )
+def _misfit(happened: str, mend: str) -> Fault:
+    cause = "it was installed for another purpose, and nothing in the lab needs it"
+    return Fault(happened, cause, mend)
 
 
 def _version(name: str) -> str:

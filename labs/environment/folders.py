@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from verify.lab.layout import Layout
-from verify.machine import TEMPORARY, Fault
+from verify.machine import TEMPORARY, Fault, nearest
 
 _BELOW_HOME = {"HF_HOME": ".cache/huggingface", "TRITON_CACHE_DIR": ".triton/cache"}
+_WHY = {
+    errno.EROFS: ("it is mounted read-only, or went so after a fault of the disk", "findmnt -T"),
+    errno.ENOSPC: ("the disk is full", "df -h"),
+    errno.EDQUOT: ("your share of the disk is used up", "quota -s; df -h"),
+    errno.EACCES: ("another user made it", "ls -ld"),
+    errno.EPERM: ("another user made it", "ls -ld"),
+    errno.ENOTDIR: ("a file lies where the folder should be", "ls -ld"),
+}
+_OTHERWISE = ("the disk is failing, or is not there any more", "findmnt -T")
 _LOADS_CODE = ("TMPDIR", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")
 
 
@@ -45,23 +55,22 @@ def require_writable(found: Mapping[str, Path]) -> str:
                 "it was set for another machine, or for a job that has ended",
                 "unset TMPDIR  # or: mkdir -p $TMPDIR",
             )
-        there = next(it for it in (folder, *folder.parents) if it.exists())
+        there = nearest(folder)
         try:
             with tempfile.NamedTemporaryFile(dir=there, prefix=".environment-") as file:
                 file.write(b"\0" * mmap.PAGESIZE)
                 file.flush()
                 if name in _LOADS_CODE:
-                    _map_as_code(file.fileno(), folder)
+                    _map_as_code(file.fileno(), there, name)
         except OSError as error:
+            cause, see = _WHY.get(error.errno or 0, _OTHERWISE)
             raise Fault(
-                f"{folder} ({name}) cannot be written: {error.strerror}.",
-                "another user made it, the disk is full or it is mounted read-only",
-                f"ls -ld {there} && df -h {there}",
+                f"{folder} ({name}) cannot be written: {error.strerror}.", cause, f"{see} {there}"
             ) from error
     return ", ".join(str(folder) for folder in found.values())
 
 
-def _map_as_code(file: int, folder: Path) -> None:
+def _map_as_code(file: int, folder: Path, name: str) -> None:
     """Raise `Fault` unless compiled code can be loaded from this file, as torch.compile does."""
     try:
         mmap.mmap(file, mmap.PAGESIZE, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC).close()
@@ -69,5 +78,5 @@ def _map_as_code(file: int, folder: Path) -> None:
         raise Fault(
             f"Compiled code cannot be loaded from {folder}.",
             "it is mounted with noexec",
-            f"findmnt -T {folder}  # then mount it with exec, or set TMPDIR to another folder",
+            f"findmnt -T {folder}  # then mount it with exec, or set {name} to another folder",
         ) from error

@@ -11,7 +11,8 @@ import torch
 from packaging.requirements import Requirement
 
 from verify.differences import Difference, differences
-from verify.identity import Torch, distributions, normal, torch_identity
+from verify.gpu_nodes import FOR_CPU
+from verify.identity import Distribution, Torch, distributions, normal, torch_identity
 from verify.lab import locks
 from verify.lab.layout import Layout
 from verify.machine import Fault
@@ -19,6 +20,7 @@ from verify.manifest import Manifest, read
 
 _ANEW = "invoke lab.down && rm -rf .lab/venv && invoke lab.up"
 _RESTART = "invoke lab.down && invoke lab.up"
+MISSING = "missing"
 _SHOWN = 6  # differences that are named; the first says enough, and the rest has the same cause
 _PIN = re.compile(r"\s+(?:\\|--hash)")  # what ends a pin: the hashes follow
 _CPYTHON = re.compile(r"^# .*CPython ([\d., ]+\d)\.?$", re.MULTILINE)
@@ -30,7 +32,7 @@ def compare(layout: Layout) -> str:
         expected = read(layout.manifest)
         _require(_by_manifest(expected), "the image's manifest", _rebuild(expected))
         return f"Python {expected.python}, {len(expected.distributions)} libraries as in the image"
-    pins = locked(layout.locks, locks.find_variant(layout).torch_lock)
+    pins = locked(layout.locks, _torch_lock(layout))
     _require([*_python(layout.locks), *_by_locks(pins)], "the lock files", _ANEW)
     return f"Python {platform.python_version()}, {len(pins)} libraries as locked"
 
@@ -52,6 +54,7 @@ def compare_torch(layout: Layout) -> str:
         _require(differences(expected, now), "the image's manifest", _rebuild(expected))
     else:
         _require_locked(found, layout)
+        _require_whole(layout)
     if found.module != torch.__version__:
         raise Fault(
             f"The runner has loaded torch {torch.__version__}, and {found.module} is installed.",
@@ -89,18 +92,34 @@ def _by_manifest(expected: Manifest) -> list[Difference]:
     return differences(expected, now)
 
 
+def _torch_lock(layout: Layout) -> str:
+    """Return the lock that the libraries are compared with: of the build of torch that is here.
+
+    Where it should be another build, that is for torch's own check to say.
+    """
+    variant = locks.find_variant(layout)
+    there = torch_identity()
+    for_cpu = there is not None and (there.distribution or "").endswith(FOR_CPU)
+    return locks.torch_lock("cpu" if for_cpu else variant.name)
+
+
 def _by_locks(pins: dict[str, str]) -> list[Difference]:
     there = distributions()
-    found = []
-    for name, version in pins.items():
-        it = there.get(name)
-        if it is None:
-            found.append(Difference(name, "missing"))
-        elif it.version != version and name != "torch":  # which has a check of its own
-            found.append(Difference(name, f"expected {version}, found {it.version}"))
-        elif it.missing:
-            found.append(Difference(name, f"files are missing, first {it.missing[0]}"))
-    return found
+    others = {name: version for name, version in pins.items() if name != "torch"}
+    found = (_difference(name, there.get(name), version) for name, version in others.items())
+    return [it for it in found if it is not None]
+
+
+def _difference(name: str, there: Distribution | None, version: str) -> Difference | None:
+    if there is None:
+        return Difference(name, MISSING)
+    if there.version != version:
+        return Difference(name, f"expected {version}, found {there.version or 'no version'}")
+    if there.missing:
+        return Difference(name, f"files are {MISSING}, first {there.missing[0]}")
+    if not there.record:
+        return Difference(name, f"its list of files, RECORD, is {MISSING}")
+    return None
 
 
 def _python(folder: Path) -> list[Difference]:
@@ -113,6 +132,14 @@ def _python(folder: Path) -> list[Difference]:
     return [Difference("Python", f"expected {' or '.join(fit)}, found {now}")]
 
 
+def _require_whole(layout: Layout) -> None:
+    """Raise `Fault` if one of torch's files is gone; a base image's may have no list of them."""
+    there = distributions().get("torch")
+    gone = _difference("torch", there, there.version if there is not None else "")
+    if gone is not None:
+        _require([gone], "the lock files", mend(layout))
+
+
 def _require_locked(found: Torch, layout: Layout) -> None:
     variant = locks.find_variant(layout)
     wanted = locked(layout.locks, variant.torch_lock)["torch"]
@@ -123,7 +150,7 @@ def _require_locked(found: Torch, layout: Layout) -> None:
             _ANEW,
         )
     if found.distribution != wanted:
-        said = f"expected {wanted}, found {found.distribution}"
+        said = f"expected {wanted}, found {found.distribution or 'no version'}"
         _require([Difference("torch", said)], "the lock files", _ANEW)
 
 
@@ -133,7 +160,9 @@ def _require(found: list[Difference], source: str, mend: str) -> None:
     named = "; ".join(str(one) for one in found[:_SHOWN])
     more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     happened = f"Not as in {source}: {named}{more}."
-    raise Fault(happened, "something else was installed over it", mend)
+    lost = all(MISSING in str(one) for one in found)
+    cause = "it was deleted, or the disk is failing"
+    raise Fault(happened, cause if lost else "something else was installed over it", mend)
 
 
 def _rebuild(image: Manifest) -> str:

@@ -29,13 +29,15 @@ def open_files() -> str:
     if soft == resource.RLIM_INFINITY or soft >= FILES_ENOUGH:
         return "any number" if soft == resource.RLIM_INFINITY else f"{soft} files"
     kind = Fault if soft < FILES_FLOOR else Advice
-    at_most = "" if hard == resource.RLIM_INFINITY or hard > soft else ", and may not ask for more"
+    fixed = hard != resource.RLIM_INFINITY and hard < FILES_ENOUGH and os.geteuid() != 0
+    at_most = ", and may not ask for more" if fixed else ""
     raise kind(
         f"The runner may have {soft} files open{at_most}; "
         f"the labs need {FILES_FLOOR}, and DataLoaders {FILES_ENOUGH}.",
-        "ulimit -n is low in the shell, the service or the container that it was started from",
-        "ulimit -n 8192 && invoke lab.down && invoke lab.up"
-        "  # a container: docker run --ulimit nofile=8192, or ulimits: in compose.yaml",
+        "the limit (ulimit -n) is low in the shell, service or container that it was started from",
+        ("sudo prlimit --pid $$ --nofile=8192:8192" if fixed else "ulimit -n 8192")
+        + " && invoke lab.down && invoke lab.up  # a container: docker run --ulimit nofile=8192, "
+        "or ulimits: in compose.yaml; a service: LimitNOFILE=",
     )
 
 
@@ -48,7 +50,7 @@ def locked_memory() -> str:
         return f"{soft // 2**10} KiB"
     raise Advice(
         f"Only {soft // 2**10} KiB of memory may be locked.",
-        "ulimit -l is low; GPUs that exchange data with each other or the network need it",
+        "the limit (ulimit -l) is low; GPUs that exchange data need more",
         "ulimit -l unlimited  # a container: docker run --ulimit memlock=-1",
     )
 

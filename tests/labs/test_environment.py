@@ -216,7 +216,7 @@ def broken_triton(patch: pytest.MonkeyPatch) -> None:
 
 def full(patch: pytest.MonkeyPatch, **told: int) -> None:
     """Have each disk say that it is nearly full."""
-    said = {"f_frsize": 4096, "f_blocks": 10**9, "f_bavail": 10**9, "f_files": 10**7}
+    said = {"f_frsize": 4096, "f_blocks": 10**9, "f_bavail": 10**9, "f_files": 10**7, "f_flag": 0}
     said |= {"f_favail": 10**6} | told
     patch.setattr(disks.os, "statvfs", lambda _: SimpleNamespace(**said))
 
@@ -283,7 +283,11 @@ BROKEN: dict[str, Callable[[Path, pytest.MonkeyPatch], object]] = {
     "disk_free": lambda _, patch: full(patch, f_bavail=1000),
     "shared_memory": lambda _, patch: full(patch, f_blocks=2**14, f_bavail=2**14),
     "open_files": lambda _, patch: limited(patch, RLIMIT_NOFILE=64),
-    "locked_memory": lambda _, patch: (a_gpu(patch), limited(patch, RLIMIT_MEMLOCK=2**16)),
+    "locked_memory": lambda _, patch: (
+        a_gpu(patch),
+        patch.setattr(torch.cuda, "device_count", lambda: 2),
+        limited(patch, RLIMIT_MEMLOCK=2**16),
+    ),
     "processes_left": lambda root, patch: in_groups(
         patch, root, pids__max="64", pids__current="60"
     ),

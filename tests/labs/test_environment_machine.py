@@ -182,6 +182,29 @@ def test_open_files(monkeypatch: pytest.MonkeyPatch, files: int, expected: str) 
 
 
 @pytest.mark.parametrize(
+    ("user", "command"), [(0, "ulimit -n 8192 && "), (1000, "sudo prlimit --pid $$ ")]
+)
+def test_who_may_not_ask_for_more_files_is_told_how(
+    monkeypatch: pytest.MonkeyPatch, user: int, command: str
+) -> None:
+    limited(monkeypatch, RLIMIT_NOFILE=64)
+    monkeypatch.setattr(limits.os, "geteuid", lambda: user)
+    with pytest.raises(Fault) as fault:
+        limits.open_files()
+    assert fault.value.type_this.startswith(command)
+    assert ("may not ask for more" in fault.value.happened) == (user != 0)
+
+
+def test_shared_memory_that_cannot_be_written_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    full(monkeypatch, f_flag=os.ST_RDONLY)
+    assert outcome(disks.require_shared_memory) == "fault"
+
+
+def test_without_shared_memory_it_is_said(tmp_path: Path) -> None:
+    assert outcome(lambda: disks.require_shared_memory(tmp_path / "shm")) == "fault"
+
+
+@pytest.mark.parametrize(
     ("size", "gpus", "expected"),
     [(2**16, 2, "advice"), (2**26, 2, "passed"), (2**16, 1, "passed")],
 )
@@ -366,9 +389,9 @@ TORCH = importlib.metadata.version("torch")
 def test_a_library_built_for_another_torch_is_named(
     beside: Callable[..., None], name: str, requires: str, expected: str
 ) -> None:
-    assert outcome(fits.require_companions) == "passed"
+    assert outcome(lambda: fits.require_companions("invoke lab.up")) == "passed"
     beside(name, "1.0", requires)
-    assert outcome(fits.require_companions) == expected
+    assert outcome(lambda: fits.require_companions("invoke lab.up")) == expected
 
 
 @pytest.mark.parametrize(("version", "expected"), [("0.13.0", "fault"), ("0.18.0", "passed")])
@@ -376,7 +399,7 @@ def test_a_torchao_that_peft_refuses_is_named(
     beside: Callable[..., None], version: str, expected: str
 ) -> None:
     beside("torchao", version)
-    assert outcome(fits.require_companions) == expected
+    assert outcome(lambda: fits.require_companions("invoke lab.up")) == expected
 
 
 def test_what_a_base_brings_is_left_out(
@@ -384,7 +407,7 @@ def test_what_a_base_brings_is_left_out(
 ) -> None:
     beside("torchvision", "1.0", "torch==0.1")
     monkeypatch.setattr(fits.sys, "prefix", "/opt/venv")
-    assert outcome(fits.require_companions) == "passed"
+    assert outcome(lambda: fits.require_companions("invoke lab.up")) == "passed"
 
 
 def test_bitsandbytes_for_the_cpu_alone_on_a_gpu_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -420,7 +443,7 @@ def test_tritons_assemblers(
 ) -> None:
     for name in there:
         (with_triton / name).touch(mode=0o755)
-    assert outcome(lambda: fits.require_assembler(environ)) == expected
+    assert outcome(lambda: fits.require_assembler(environ, "invoke lab.up")) == expected
 
 
 # --------------------------------------------------------------------------------------- compiled

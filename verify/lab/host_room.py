@@ -33,8 +33,8 @@ def disks(view: View) -> Finding:
     told: dict[int, str] = {}
     little: Problem | None = None
     for what, folder in _places(view):
-        there = next(it for it in (folder, *folder.parents) if it.exists())
         try:
+            there = next(it for it in (folder, *folder.parents) if it.exists())
             found = os.statvfs(there)
         except OSError:
             continue  # in a folder that is not ours to look into
@@ -53,7 +53,12 @@ def _places(view: View) -> Iterator[tuple[str, Path]]:
     home = Path(view.environ.get("HOME") or Path.home())
     yield "the lab", view.layout.state
     yield "your files", view.layout.workspace
-    yield "models", Path(view.environ.get("HF_HOME") or home / ".cache" / "huggingface")
+    if view.runtime not in (
+        "local",
+        "node",
+        "standalone",
+    ):  # there it is the runner's half that looks
+        yield "models", Path(view.environ.get("HF_HOME") or home / ".cache" / "huggingface")
     engine = view.seen.engine
     if not isinstance(engine, NoEngine) and engine.address.startswith("unix:") and engine.folder:
         yield "Docker's images", Path(engine.folder)

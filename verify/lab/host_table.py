@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from verify.lab import exposure, gpu, gpu_wiring, host_gpu, host_room, hub, owner
+from verify.lab import exposure, gpu, gpu_wiring, host_gpu, host_room, hub, owner, toolkit_errors
 from verify.lab.engine_troubles import NoEngine, shortfalls
 from verify.machine import Advice
 
@@ -82,7 +82,15 @@ def _toolkit(view: View) -> Finding:
 
 def _fresh(view: View) -> Finding:
     found = view.seen.gpu
-    if not found.card or not found.specification:
+    if not found.card:
+        return None
+    if broken := next((it for it in found.specifications if it.trouble), None):
+        return Advice(
+            f"{broken.file} cannot be read: {broken.trouble}.",
+            cause="somebody changed it, or its writing was cut short",
+            type_this=f"sudo rm {broken.file} && {toolkit_errors.GENERATE}",
+        )
+    if not found.specification:
         return None
     return gpu_wiring.stale_problem(found) or str(found.specification.file)
 
@@ -171,7 +179,7 @@ CHECKS = (
         "host_workspace",
         "JupyterLab's user may write every file of the workspace.",
         _ANY,
-        "not run: no workspace yet",
+        "not run: no workspace yet, or another user's",
         owner.workspace,
         inside=True,
     ),
@@ -212,7 +220,7 @@ CHECKS = (
         "host_hub",
         "The Hugging Face hub answers, or is declared out of reach.",
         _ANY,
-        "",
+        "not run: first the switches must agree",
         hub.reachable,
         inside=True,
         network=True,

@@ -73,6 +73,8 @@ def reachable(view: View, ask: Callable[[str], Answer] | None = None) -> Finding
         view: Whose environment says where the hub is, and whether to ask.
         ask: Asks it; without it: over the network, for a second at most.
     """
+    if isinstance(switches(view), Advice):
+        return None
     if declared_offline(view.environ):
         return f"declared offline by {SWITCHES[0]}"
     place = view.environ.get("HF_ENDPOINT") or _ENDPOINT
@@ -110,8 +112,8 @@ def within_a_second(place: str) -> Answer:
 
 
 def _ask(place: str) -> Answer:
-    request = urllib.request.Request(place, method="HEAD")  # noqa: S310 - https, or the user's own
     try:
+        request = urllib.request.Request(place, method="HEAD")  # noqa: S310 - https, or the user's
         with urllib.request.urlopen(request, timeout=_SECONDS) as told:  # noqa: S310
             return Answer(_date(told.headers.get("Date")))
     except urllib.error.HTTPError as error:  # somebody answers

@@ -34,7 +34,7 @@ class Variant:
     @property
     def torch_lock(self) -> str:
         """The lock file with that build of torch."""
-        return f"torch-{self.name}.lock"
+        return torch_lock(self.name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +56,11 @@ class Stamp:
     def lacks(self, wanted: Stamp) -> list[str]:
         """Return the lock files of ``wanted`` that are not installed as they now are."""
         return [lock for lock, text in wanted.locks.items() if self.locks.get(lock) != text]
+
+
+def torch_lock(variant: str) -> str:
+    """Return the lock file with the build of torch for ``cpu`` or ``cuda``."""
+    return f"torch-{variant}.lock"
 
 
 def find_variant(layout: Layout) -> Variant:

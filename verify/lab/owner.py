@@ -27,6 +27,14 @@ def workspace(view: View) -> Finding:
     if not folder.is_dir():
         return None
     inside = isinstance(view.layout, InImage)
+    if view.runtime == "node" and folder.stat().st_uid != os.geteuid() != 0:
+        return None  # who looks at a node need not be who works there
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return Problem(
+            f"{folder} is on a file system that cannot be written.",
+            cause="it is mounted read-only, or went so after a fault of the disk",
+            type_this=f"findmnt -T {folder}; sudo dmesg | tail",
+        )
     user = folder.stat().st_uid if view.runtime == "compose" and not inside else os.geteuid()
     shut = [path for path in _paths(folder) if not _may_write(user, path)]
     if not shut:
