@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from verify import asking, client, files
+from verify.lab import damage
 from verify.lab.layout import Layout, here
 from verify.lab.problems import INTERRUPTED, Misuse, Problem
 from verify.labs import Lab, LabError, find_labs, near
@@ -61,10 +62,13 @@ def _verify(options: argparse.Namespace, screen: Screen) -> int:
             type_this="invoke lab.up, then invoke verify again",
         ) from refusal
     except client.RunnerLost as lost:
+        found = damage.find(layout) if layout.holds_keys else ""
         raise Problem(
             f"The runner ended in the middle of {outcome.doing} ({lost}).",
-            cause="it was stopped or killed; what it had decided before is kept",
-            type_this="invoke lab.up, then invoke verify again",
+            cause=f"the lab's environment is not whole: {found}"
+            if found
+            else "it was stopped or killed; what it had decided before is kept",
+            type_this=damage.MEND if found else "invoke lab.up, then invoke verify again",
         ) from lost
     record = outcome.record(labs, practice=options.seed is not None)
     # Before the last lines, which a closed pipe may never take.

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import importlib.machinery
 import importlib.metadata
+import json
 import os
 import re
 import sys
@@ -115,6 +116,14 @@ def torch_identity() -> Torch | None:
     )
 
 
+def main() -> None:
+    """Print as JSON which torch there is, and the first file that is gone of each library."""
+    there = distributions()
+    gone = {name: it.missing[0] for name, it in there.items() if it.missing}
+    torch = there.get("torch")
+    json.dump({"torch": torch and torch.version, "missing": gone}, sys.stdout)
+
+
 def _of_the_wheel(record: str | None) -> list[tuple[str, str]]:
     """Return path and hash of each file that came with the wheel, in order.
 
@@ -183,3 +192,7 @@ class _Folders:
             except OSError:
                 self._listed[folder] = None
         return self._listed[folder]
+
+
+if __name__ == "__main__":
+    main()

@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterator
 from typing import IO, Any, Final
 
 from verify import client
+from verify.lab import damage
 from verify.lab.layout import Layout
 from verify.lab.problems import Problem
 
@@ -69,7 +70,7 @@ def events(layout: Layout, *, workload: bool) -> Generator[dict[str, Any]]:
         finally:
             _end(process)
         if process.returncode:
-            raise _ended(process.returncode, errors)
+            raise _ended(process.returncode, errors, layout)
 
 
 def _lines(stream: IO[bytes], deadline: float) -> Iterator[bytes]:
@@ -125,7 +126,7 @@ def _hung(doing: str) -> Problem:
     )
 
 
-def _ended(code: int, errors: IO[bytes]) -> Problem:
+def _ended(code: int, errors: IO[bytes], layout: Layout) -> Problem:
     errors.seek(0)
     told = errors.read().decode(errors="replace").strip().splitlines()
     if told and told[-1].startswith("PermissionError"):
@@ -138,8 +139,9 @@ def _ended(code: int, errors: IO[bytes]) -> Problem:
     for words, cause, type_this in _KNOWN:
         if words in last:
             return Problem(f"The checks ended early: {last}", cause=cause, type_this=type_this)
+    found = damage.find(layout)
     return Problem(
-        f"The checks ended early: {last}",
+        f"The checks ended early: {last}{f' ({found})' if found else ''}",
         cause="the lab's environment is not whole",
-        type_this="invoke lab.down && rm -rf .lab/venv && invoke lab.up",
+        type_this=damage.MEND,
     )

@@ -63,6 +63,13 @@ def torch_lock(variant: str) -> str:
     return f"torch-{variant}.lock"
 
 
+def pin(layout: Layout, name: str) -> str | None:
+    """Return the version of a library that the locks of this machine's variant want."""
+    wanted = [find_variant(layout).torch_lock, LAB]
+    pins = dict(it.split("==", 1) for lock in wanted for it in packages(layout.locks / lock))
+    return pins.get(name)
+
+
 def find_variant(layout: Layout) -> Variant:
     """Return the variant for this machine: what was asked for, else what is here."""
     asked = read_asked(layout)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from verify import client
 from verify.code_hash import code_hash
+from verify.lab import damage
 from verify.lab.problems import Problem
 from verify.lab.processes import Identity, Service, identify
 from verify.machine import CACHES
@@ -113,6 +114,12 @@ def sealing(told: dict[str, Any]) -> str:
 
 
 def _failed(layout: Layout, how: str) -> Problem:
+    if found := damage.find(layout):
+        return Problem(
+            f"The runner {how}: the lab's environment is not whole: {found}.",
+            cause="something was installed over it, or deleted, since lab.up made it",
+            type_this=damage.MEND,
+        )
     return Problem(
         f"The runner {how}. Its last words:\n  " + "\n  ".join(service(layout).last_lines(5)),
         cause=f"the lines above, or more of them in {layout.log(NAME)}",
