@@ -8,16 +8,18 @@ from typing import Any
 import pytest
 
 from tests.lab.machines import (
+    FRESH,
     NO_DOCKER,
     NO_GPU,
     NOT_ALLOWED,
+    SPEC,
     STALE,
     engine,
     gb10,
     needs_engine,
     seen,
 )
-from verify.lab import choice, exposure, host, host_room, hub
+from verify.lab import cdi, choice, exposure, host, host_room, hub
 from verify.lab.host_table import CHECKS
 from verify.lab.layout import InImage, Layout
 from verify.results import CheckResult
@@ -124,6 +126,14 @@ def test_what_is_not_there_and_not_needed_is_no_failure() -> None:
     assert {it.name for it in results.values() if it.message == "not run: no GPU"} == OF_A_GPU
     assert all(it.hint is None for it in results.values())
     assert all(it.message for it in results.values())
+
+
+def test_a_cdi_specification_that_cannot_be_read_is_told() -> None:
+    broken = cdi.Specification(SPEC, trouble="Expected `object`")
+    result = checked(GOOD, gb10(specifications=(broken, FRESH)), variant="gpu")["host_cdi"]
+    assert (result.status, result.level) == ("failed", "advice")
+    assert result.message == f"{SPEC} cannot be read: Expected `object`."
+    assert "nvidia-ctk cdi generate" in (result.hint or "")
 
 
 def test_what_is_another_users_is_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:

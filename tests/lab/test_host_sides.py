@@ -39,7 +39,48 @@ def kind(found: Finding) -> str:
     return "nothing" if found is None else "holds"
 
 
+# --------------------------------------------------------------------------------- the workspace
+def test_another_users_workspace_is_not_judged_for_a_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who looks at a node need not be who works there."""
+    monkeypatch.setattr(owner.os, "geteuid", lambda: 65534)
+    assert kind(owner.workspace(view(tmp_path, "node"))) == "nothing"
+
+
+def test_a_workspace_that_is_mounted_read_only_is_no_good_even_to_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owner.os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
+    found = owner.workspace(view(tmp_path, "node"))
+    assert kind(found) == "problem"
+    assert isinstance(found, Problem)
+    assert found.type_this.startswith("findmnt")
+
+
+def test_a_place_for_models_is_looked_at_once(tmp_path: Path) -> None:
+    """By the runner's half, where that is of this machine."""
+    places = {
+        name: [what for what, _ in host_room._places(view(tmp_path, name))]
+        for name in ("compose", "local", "node")
+    }
+    assert "models" in places["compose"]
+    assert "models" not in places["local"] + places["node"]
+
+
 # ------------------------------------------------------------------------------------- the hub
+def test_switches_that_disagree_are_told_once(tmp_path: Path) -> None:
+    disagreeing = view(tmp_path, HF_HUB_OFFLINE="0", TRANSFORMERS_OFFLINE="1")
+    assert kind(hub.switches(disagreeing)) == "advice"
+    assert kind(hub.reachable(disagreeing)) == "nothing"
+
+
+def test_a_place_that_is_no_address_is_told(tmp_path: Path) -> None:
+    found = hub.reachable(view(tmp_path, HF_ENDPOINT="hf-mirror.com"))
+    assert isinstance(found, Advice)
+    assert "unknown url type" in found.happened
+
+
 @pytest.mark.parametrize(
     ("environ", "expected"),
     [

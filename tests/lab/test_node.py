@@ -150,6 +150,25 @@ def test_checks_that_end_early_are_named_with_their_last_words(
     assert "ended early" in capfd.readouterr().err
 
 
+def test_what_a_library_prints_on_the_way_is_no_event(tmp_path: Path) -> None:
+    """As a line of a .pth does, before anything of ours runs."""
+    code = 'print(\'hello\'); print(\'[1]\'); print(\'{"event": "started", "check": "x"}\')'
+    found = list(node_process.events(checks_that(tmp_path, code), workload=False))
+    assert found == [{"event": "started", "check": "x"}]
+
+
+@pytest.mark.usefixtures("as_here")
+def test_a_record_that_cannot_be_written_changes_no_verdict(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "node.json").mkdir()
+    code = node.run(Layout(PROJECT), node.Asked(quiet=True, json=tmp_path / "node.json"))
+    out, err = capfd.readouterr()
+    assert code == 2
+    assert out.startswith("ready: ")
+    assert "could not be written" in err
+
+
 def test_checks_that_may_not_be_read_are_for_their_owner(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,7 +14,7 @@ from tests.conftest import COURSES, Runner, descendants, running
 from verify import client, sealing
 from verify.judging import Bench, parts_of
 from verify.labs import Lab, find_labs
-from verify.machine import CACHES, Fault, advice, caches
+from verify.machine import CACHES, Fault, advice, caches, nearest
 from verify.manifest import SETTINGS
 from verify.store import Store
 from verify.submit import read_exercise
@@ -131,3 +131,26 @@ def test_caches_are_told_where_they_are_set(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_job_sees_every_setting_that_a_manifest_keeps_and_no_cache_of_the_runner() -> None:
     assert set(SETTINGS) <= set(sealing.PASSED_ON)
     assert not set(CACHES) & set(sealing.PASSED_ON)
+
+
+def test_of_a_folder_that_is_not_there_the_nearest_counts(tmp_path: Path) -> None:
+    assert nearest(tmp_path) == tmp_path
+    assert nearest(tmp_path / "a" / "b") == tmp_path
+
+
+def test_a_link_to_nothing_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "hf").symlink_to(tmp_path / "gone")
+    with pytest.raises(Fault, match="hf is a link to nothing"):
+        nearest(tmp_path / "hf" / "hub")
+
+
+def test_a_folder_that_may_not_be_entered_is_a_fault_and_no_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(_: Path) -> bool:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "exists", closed)
+    with pytest.raises(Fault, match="may not enter") as fault:
+        nearest(tmp_path)
+    assert fault.value.type_this == f"namei -l {tmp_path}"
