@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import sys
 import time
 from pathlib import Path
@@ -122,9 +123,15 @@ def _unreadable(error: OSError) -> Problem:
 
 def _say(line: str) -> None:
     """Print one line as it is, however wide; who reads it may have left, or never was there."""
-    with contextlib.suppress(OSError, AttributeError):
+    try:
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
+    except AttributeError:  # it was closed from the start
+        return
+    except OSError:  # what is still to be written would fail again at the end: exit code 120
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, sys.stdout.fileno())
+        os.close(nothing)
 
 
 def _names(checks: list[CheckResult]) -> str:

@@ -27,6 +27,11 @@ _KNOWN: Final = (
         "findmnt -T .lab  # then mount it with exec, or move the project",
     ),
     (
+        "No usable temporary directory",
+        "no folder for temporary files can be written",
+        "df -h /tmp; findmnt -T /tmp  # mount one there, or set TMPDIR to a folder on another disk",
+    ),
+    (
         "Resource temporarily unavailable",
         "this user may start no more processes or threads",
         "ulimit -u; ps -eLf | wc -l",

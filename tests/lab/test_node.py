@@ -177,6 +177,22 @@ def test_checks_that_may_not_be_read_are_for_their_owner(
     assert "as root, or as the user who made the lab" in capfd.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("last", "command"),
+    [
+        ("ImportError: libx.so: failed to map segment from shared object", "findmnt -T .lab"),
+        ("FileNotFoundError: No usable temporary directory found in ['/tmp']", "df -h /tmp"),
+        ("BlockingIOError: [Errno 11] Resource temporarily unavailable", "ulimit -u"),
+    ],
+)
+def test_an_end_that_is_known_has_its_own_command(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], last: str, command: str
+) -> None:
+    layout = checks_that(tmp_path, f"raise SystemExit({last!r})")
+    assert node.run(layout, node.Asked(quiet=True)) == 3
+    assert f"; {command}" in capfd.readouterr().out
+
+
 def test_a_folder_that_cannot_be_read_is_one_line_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -195,9 +211,9 @@ def test_where_nobody_listens_the_code_is_told_all_the_same() -> None:
         "from verify import node; from verify.lab.layout import Layout\n"
         "sys.exit(node.run(Layout(Path('/nowhere')), node.Asked(quiet=True)))"
     )
-    command = [sys.executable, "-c", code]
+    command = shlex.join([sys.executable, "-c", code])
     for closed in (">&-", ">/dev/full"):
-        shell = f"exec {shlex.join(command)} {closed}"
+        shell = f"exec {command} {closed}"
         done = subprocess.run(
             ["sh", "-c", shell], cwd=PROJECT, stderr=subprocess.PIPE, text=True, check=False
         )
