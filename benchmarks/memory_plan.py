@@ -23,6 +23,8 @@ from typing import Any, Final
 import torch
 from first_verdict import machine
 
+from verify.computing import device
+
 PROJECT: Final = Path(__file__).resolve().parents[1]
 TOO_LARGE: Final = 1
 """The exit code of a plan that does not fit this machine."""
@@ -95,7 +97,7 @@ def measure(case: Case, folder: Path) -> Found | None:
     Raises:
         RuntimeError: it failed, in its own words.
     """
-    where = "cuda" if torch.cuda.is_available() else "cpu"
+    where = device().type
     config: dict[str, Any] = {**_SIZE[where], "model_type": case.family, **_FAMILY[case.family]}
     (folder / "config.json").write_text(json.dumps(config))
     batch, length = _TOKENS[where]
@@ -132,7 +134,7 @@ def table() -> str:
         sizes = f"{found.predicted / _MIB:,.1f} | {found.measured / _MIB:,.1f}"
         rows.append(f"{kept}| {sizes} | {share(found.error)} |")
     today = datetime.datetime.now(tz=datetime.UTC).date()
-    batch, length = _TOKENS["cuda" if torch.cuda.is_available() else "cpu"]
+    batch, length = _TOKENS[device().type]
     head = [
         f"# Memory, predicted and measured on {gpu}",
         "",

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from verify import asking, client, files
-from verify.lab import damage
 from verify.lab.layout import Layout, here
 from verify.lab.problems import INTERRUPTED, Misuse, Problem
 from verify.labs import Lab, LabError, find_labs, near
@@ -62,6 +61,8 @@ def _verify(options: argparse.Namespace, screen: Screen) -> int:
             type_this="invoke lab.up, then invoke verify again",
         ) from refusal
     except client.RunnerLost as lost:
+        from verify.lab import damage  # noqa: PLC0415 - most runs lose no runner
+
         found = damage.find(layout) if layout.holds_keys else ""
         raise Problem(
             f"The runner ended in the middle of {outcome.doing} ({lost}).",

@@ -36,11 +36,20 @@ _THREADS: Final = landlock.READ | Right.WRITE_FILE | Right.TRUNCATE
 @functools.cache
 def in_use() -> bool:
     """Return whether this lab computes on a GPU of NVIDIA's, without asking its driver."""
-    if _torch().endswith(FOR_CPU):
+    if torch_is_for_cpu():
         return False
     if _CONTROL.exists():
         return True
     return _WINDOWS.exists() and any(_WINDOWS_LIBRARIES.rglob("libcuda.so*"))
+
+
+def torch_is_for_cpu() -> bool:
+    """Return whether the torch that is installed computes on the CPU alone, or is none at all."""
+    try:
+        version: str | None = importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        return True
+    return (version or "").endswith(FOR_CPU)
 
 
 def reachable() -> dict[str, Right]:
@@ -89,13 +98,6 @@ def first_visible() -> str | None:
         return "0"
     first = told.split(",")[0].strip()
     return None if first in ("", "-1") else first
-
-
-def _torch() -> str:
-    try:
-        return importlib.metadata.version("torch")
-    except importlib.metadata.PackageNotFoundError:
-        return FOR_CPU
 
 
 def _nodes() -> list[Path]:

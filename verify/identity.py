@@ -76,19 +76,18 @@ def distributions() -> dict[str, Distribution]:
     found: dict[str, Distribution] = {}
     folders = _Folders()
     for it in importlib.metadata.distributions():
-        told = it.metadata
-        name = normal(told["Name"] or "")
-        if not name or name in found:
-            continue
-        root = os.path.realpath(str(it.locate_file("")))
-        rows = _of_the_wheel(it.read_text("RECORD"))
-        found[name] = Distribution(
-            version=told["Version"] or "",
-            record=_digest(rows) if rows else "",
-            missing=folders.missing(root, (path for path, _ in rows)),
-            own=Path(root).is_relative_to(os.path.realpath(sys.prefix)),
-        )
+        name = normal(it.metadata["Name"] or "")
+        if name and name not in found:
+            found[name] = _described(it, folders)
     return dict(sorted(found.items()))
+
+
+def distribution(name: str) -> Distribution | None:
+    """Return the one distribution of that name, or None where this interpreter sees none."""
+    try:
+        return _described(importlib.metadata.distribution(name), _Folders())
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def torch_identity() -> Torch | None:
@@ -122,6 +121,17 @@ def main() -> None:
     gone = {name: it.missing[0] for name, it in there.items() if it.missing}
     torch = there.get("torch")
     json.dump({"torch": torch and torch.version, "missing": gone}, sys.stdout)
+
+
+def _described(it: importlib.metadata.Distribution, folders: _Folders) -> Distribution:
+    root = os.path.realpath(str(it.locate_file("")))
+    rows = _of_the_wheel(it.read_text("RECORD"))
+    return Distribution(
+        version=it.metadata["Version"] or "",
+        record=_digest(rows) if rows else "",
+        missing=folders.missing(root, (path for path, _ in rows)),
+        own=Path(root).is_relative_to(os.path.realpath(sys.prefix)),
+    )
 
 
 def _of_the_wheel(record: str | None) -> list[tuple[str, str]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import sys
 import time
 from pathlib import Path
@@ -22,7 +21,7 @@ from verify.labs import find_labs
 from verify.machine import advice
 from verify.outcome import Outcome
 from verify.results import CheckResult, Run
-from verify.show import Screen
+from verify.show import Screen, drop_output
 
 SKILL: Final = "environment"
 
@@ -128,10 +127,8 @@ def _say(line: str) -> None:
         sys.stdout.flush()
     except AttributeError:  # it was closed from the start
         return
-    except OSError:  # what is still to be written would fail again at the end: exit code 120
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, sys.stdout.fileno())
-        os.close(nothing)
+    except OSError:
+        drop_output()
 
 
 def _names(checks: list[CheckResult]) -> str:

@@ -20,24 +20,34 @@ _SECONDS: Final = 40.0
 """Then it is ended: a GPU that hangs answers nothing. With what the host's half takes at most it
 stays below the 60 s after which Slurm ends a health check, and drains nothing."""
 _ENDS: Final = 2.0  # seconds that it is given to be gone
+_EARLY: Final = "The checks ended early"
 _KNOWN: Final = (
     (
+        "PermissionError",
+        "The checks may not be read by you",
+        "they hold the labs' keys, which are for root alone, or are another user's",
+        "the same as root, or as the user who made the lab",
+    ),
+    (
         "failed to map segment",
+        _EARLY,
         "the lab's environment is on a file system mounted with noexec",
         "findmnt -T .lab  # then mount it with exec, or move the project",
     ),
     (
         "No usable temporary directory",
+        _EARLY,
         "no folder for temporary files can be written",
         "df -h /tmp; findmnt -T /tmp  # mount one there, or set TMPDIR to a folder on another disk",
     ),
     (
         "Resource temporarily unavailable",
+        _EARLY,
         "this user may start no more processes or threads",
         "ulimit -u; ps -eLf | wc -l",
     ),
 )
-"""Words of an end, its cause and what to type."""
+"""Words of an end, what it means, its cause and what to type."""
 _MODULE: Final = "verify.node_checks"
 
 
@@ -134,19 +144,13 @@ def _hung(doing: str) -> Problem:
 def _ended(code: int, errors: IO[bytes], layout: Layout) -> Problem:
     errors.seek(0)
     told = errors.read().decode(errors="replace").strip().splitlines()
-    if told and told[-1].startswith("PermissionError"):
-        return Problem(
-            f"The checks may not be read by you: {told[-1]}",
-            cause="they hold the labs' keys, which are for root alone, or are another user's",
-            type_this="the same as root, or as the user who made the lab",
-        )
     last = told[-1] if told else str(code)
-    for words, cause, type_this in _KNOWN:
+    for words, happened, cause, type_this in _KNOWN:
         if words in last:
-            return Problem(f"The checks ended early: {last}", cause=cause, type_this=type_this)
+            return Problem(f"{happened}: {last}", cause=cause, type_this=type_this)
     found = damage.find(layout)
     return Problem(
-        f"The checks ended early: {last}{f' ({found})' if found else ''}",
+        f"{_EARLY}: {last}{f' ({found})' if found else ''}",
         cause="the lab's environment is not whole",
         type_this=damage.MEND,
     )

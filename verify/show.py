@@ -32,14 +32,20 @@ _MARKS = {
 _PRINTED = 10  # lines of the exercise's output that are shown
 
 
+def drop_output() -> None:
+    """Have standard output go nowhere: what is still to be written would fail again at the end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
 class _Patient(Console):
     """A console whose reader may leave (``| head``): the run goes on, and its exit code counts."""
 
     def on_broken_pipe(self) -> None:
         """Say nothing more."""
         self.quiet = True
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
+        drop_output()
 
 
 class Screen:

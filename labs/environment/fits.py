@@ -22,7 +22,7 @@ _ASSEMBLERS = {"TRITON_PTXAS_PATH": "ptxas", "TRITON_PTXAS_BLACKWELL_PATH": "ptx
 _BLACKWELL = (10, 0)
 
 
-def require_companions(mend: str = "") -> str:
+def require_companions(mend: str) -> str:
     """Return which libraries built for torch there are; raise `Fault` with one that does not fit.
 
     What an image's base brings was built with its torch, and is left out.
@@ -70,7 +70,7 @@ def require_bitsandbytes() -> str:
     return f"bitsandbytes {_version('bitsandbytes')}, for {_cuda() or 'the CPU'}"
 
 
-def require_assembler(environ: Mapping[str, str], mend: str = "") -> str:
+def require_assembler(environ: Mapping[str, str], mend: str) -> str:
     """Return Triton's assemblers; raise `Fault` if one is no program, `NotRun` without Triton."""
     spec = importlib.util.find_spec("triton")
     if spec is None or spec.origin is None:

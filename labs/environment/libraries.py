@@ -11,14 +11,20 @@ import torch
 from packaging.requirements import Requirement
 
 from verify.differences import Difference, differences
-from verify.gpu_nodes import FOR_CPU
-from verify.identity import Distribution, Torch, distributions, normal, torch_identity
-from verify.lab import locks
+from verify.gpu_nodes import torch_is_for_cpu
+from verify.identity import (
+    Distribution,
+    Torch,
+    distribution,
+    distributions,
+    normal,
+    torch_identity,
+)
+from verify.lab import damage, locks
 from verify.lab.layout import Layout
 from verify.machine import Fault
 from verify.manifest import Manifest, read
 
-_ANEW = "invoke lab.down && rm -rf .lab/venv && invoke lab.up"
 _RESTART = "invoke lab.down && invoke lab.up"
 MISSING = "missing"
 _SHOWN = 6  # differences that are named; the first says enough, and the rest has the same cause
@@ -33,7 +39,7 @@ def compare(layout: Layout) -> str:
         _require(_by_manifest(expected), "the image's manifest", _rebuild(expected))
         return f"Python {expected.python}, {len(expected.distributions)} libraries as in the image"
     pins = locked(layout.locks, _torch_lock(layout))
-    _require([*_python(layout.locks), *_by_locks(pins)], "the lock files", _ANEW)
+    _require([*_python(layout.locks), *_by_locks(pins)], "the lock files", damage.MEND)
     return f"Python {platform.python_version()}, {len(pins)} libraries as locked"
 
 
@@ -66,7 +72,7 @@ def compare_torch(layout: Layout) -> str:
 
 def mend(layout: Layout) -> str:
     """Return what to type for libraries as they were chosen."""
-    return _rebuild(read(layout.manifest)) if layout.manifest.exists() else _ANEW
+    return _rebuild(read(layout.manifest)) if layout.manifest.exists() else damage.MEND
 
 
 def locked(folder: Path, torch_lock: str) -> dict[str, str]:
@@ -97,10 +103,8 @@ def _torch_lock(layout: Layout) -> str:
 
     Where it should be another build, that is for torch's own check to say.
     """
-    variant = locks.find_variant(layout)
-    there = torch_identity()
-    for_cpu = there is not None and (there.distribution or "").endswith(FOR_CPU)
-    return locks.torch_lock("cpu" if for_cpu else variant.name)
+    variant = "cpu" if torch_is_for_cpu() else locks.find_variant(layout).name
+    return locks.torch_lock(variant)
 
 
 def _by_locks(pins: dict[str, str]) -> list[Difference]:
@@ -134,7 +138,7 @@ def _python(folder: Path) -> list[Difference]:
 
 def _require_whole(layout: Layout) -> None:
     """Raise `Fault` if one of torch's files is gone; a base image's may have no list of them."""
-    there = distributions().get("torch")
+    there = distribution("torch")
     gone = _difference("torch", there, there.version if there is not None else "")
     if gone is not None:
         _require([gone], "the lock files", mend(layout))
@@ -147,11 +151,11 @@ def _require_locked(found: Torch, layout: Layout) -> None:
         raise Fault(
             f"torch {found.distribution} is built for the CPU alone, and {variant.why}.",
             "the environment was made before the GPU was there, or torch was installed over",
-            _ANEW,
+            damage.MEND,
         )
     if found.distribution != wanted:
         said = f"expected {wanted}, found {found.distribution or 'no version'}"
-        _require([Difference("torch", said)], "the lock files", _ANEW)
+        _require([Difference("torch", said)], "the lock files", damage.MEND)
 
 
 def _require(found: list[Difference], source: str, mend: str) -> None:

@@ -63,9 +63,8 @@ def _look(check: Check, view: View) -> CheckResult:
     except Problem as problem:  # an engine that ended meanwhile, say
         found = problem
     except PermissionError as error:
-        result = _result(check, level, "not_run", f"not run: {error.filename} is another user's")
-        result.cause = "missing"
-        return result
+        why = f"not run: {error.filename} is another user's"
+        return _result(check, level, "not_run", why, "missing")
     if found is None:
         result = _result(check, level, "not_run", check.why_not(view), "missing")
     elif isinstance(found, str):

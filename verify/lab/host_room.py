@@ -22,6 +22,9 @@ FLOOR: Final = GIB
 ENOUGH: Final = 20 * GIB
 """A model of 8 billion parameters takes 16 GiB in 16 bits, an image for GPUs twice that."""
 
+_LOOKS_ITSELF: Final = ("local", "node", "standalone")
+"""Runtimes whose own half looks at the same place for models."""
+
 _FILES_FLOOR, _FILES_ENOUGH = 1_000, 50_000  # an environment has some 40,000
 
 
@@ -53,11 +56,7 @@ def _places(view: View) -> Iterator[tuple[str, Path]]:
     home = Path(view.environ.get("HOME") or Path.home())
     yield "the lab", view.layout.state
     yield "your files", view.layout.workspace
-    if view.runtime not in (
-        "local",
-        "node",
-        "standalone",
-    ):  # there it is the runner's half that looks
+    if view.runtime not in _LOOKS_ITSELF:
         yield "models", Path(view.environ.get("HF_HOME") or home / ".cache" / "huggingface")
     engine = view.seen.engine
     if not isinstance(engine, NoEngine) and engine.address.startswith("unix:") and engine.folder:

@@ -27,7 +27,7 @@ def workspace(view: View) -> Finding:
     if not folder.is_dir():
         return None
     inside = isinstance(view.layout, InImage)
-    if view.runtime == "node" and folder.stat().st_uid != os.geteuid() != 0:
+    if view.runtime == "node" and os.geteuid() not in (0, folder.stat().st_uid):
         return None  # who looks at a node need not be who works there
     if os.statvfs(folder).f_flag & os.ST_RDONLY:
         return Problem(
